@@ -1,0 +1,514 @@
+//! Records: the bytes that cross from the kernel to the agent, and that a capture keeps.
+//!
+//! A record is a [`Header`], a fixed part chosen by [`Header::kind`], and a tail of variable-length pieces whose lengths
+//! stand in the fixed part, in the order of the fields. The [`records!`] table is the one list of kinds: numbers, layouts,
+//! names and the decode dispatch all come from it. Numbers are never reused.
+//!
+//! Observations are records that the agent makes (kinds from [`Kind::FIRST_OBSERVATION`] up): whatever it learns
+//! outside the kernel's stream enters the stream, so that a capture holds it and replay is exact.
+//!
+//! # Paths
+//! The kernel walks a path from the file up to the task's root, so a path travels as *leaf-first components*: names,
+//! each ended by NUL, the last component first (`passwd\0etc\0` is `/etc/passwd`). An empty list is `/`, or no path where
+//! there is no file. A memory file is its single name (`memfd:x\0`), and so reads as `/memfd:x`.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// Version of every layout in this module. A capture written by another version is refused with both numbers.
+pub const ABI_VERSION: u32 = 1;
+
+/// Longest record in bytes, tail included: the two largest, an exec with long arguments and a chunk of a seccomp
+/// filter, stay below it, and the agent refuses anything longer.
+pub const MAX_RECORD_BYTES: usize = 20 * 1024;
+
+/// Length of a task's command name in the kernel (`TASK_COMM_LEN`).
+pub const COMM_LEN: usize = 16;
+
+/// Declares a plain-data struct that both sides of the kernel boundary share.
+macro_rules! plain {
+    ($(#[$meta:meta])* pub struct $name:ident { $($(#[$field_meta:meta])* pub $field:ident: $ty:ty,)* }) => {
+        $(#[$meta])*
+        #[repr(C)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+        pub struct $name { $($(#[$field_meta])* pub $field: $ty,)* }
+    };
+}
+
+/// The one list of record kinds.
+macro_rules! records {
+    ($($(#[$doc:meta])* $number:literal => $kind:ident, $name:literal, $layout:ident;)*) => {
+        impl Kind {
+            $($(#[$doc])* pub const $kind: Kind = Kind($number);)*
+
+            /// Every kind that this version knows, in order of number.
+            pub const ALL: &'static [Kind] = &[$(Kind::$kind),*];
+
+            /// The kind's name, as metrics and diagnostics print it.
+            pub const fn name(self) -> &'static str {
+                match self { $(Kind::$kind => $name,)* _ => "unknown" }
+            }
+
+            /// Bytes of header and fixed part, or `None` for a number that this version does not know.
+            pub const fn fixed_bytes(self) -> Option<usize> {
+                match self { $(Kind::$kind => Some(size_of::<$layout>()),)* _ => None }
+            }
+        }
+
+        /// Calls `$m! { (KIND, Layout), … }`: lets the decoder dispatch without a second list.
+        #[macro_export]
+        macro_rules! for_each_record {
+            ($m:ident) => { $m! { $(($kind, $layout)),* } };
+        }
+    };
+}
+
+/// What a record is: an integer newtype, because bytes can hold any number.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, FromBytes, IntoBytes, KnownLayout, Immutable)]
+pub struct Kind(pub u16);
+
+impl Kind {
+    /// Kinds from here up are made by the agent, not by the kernel.
+    pub const FIRST_OBSERVATION: u16 = 0x100;
+
+    /// Whether the agent, not the kernel, makes this kind.
+    pub const fn is_observation(self) -> bool {
+        self.0 >= Self::FIRST_OBSERVATION
+    }
+}
+
+records! {
+    /// A task replaced its program: `sched_process_exec`.
+    1 => EXEC, "exec", ExecRecord;
+    /// A process (not a thread) was made: `sched_process_fork`.
+    2 => FORK, "fork", ForkRecord;
+    /// The last thread of a process ended, or seccomp killed a thread: `sched_process_exit`.
+    3 => EXIT, "exit", ExitRecord;
+    /// A cgroup of the v2 hierarchy was made, or existed when the sensor started.
+    4 => CGROUP, "cgroup", CgroupRecord;
+    /// A task moved to another cgroup: `cgroup_attach_task`.
+    5 => CGROUP_ATTACH, "cgroup_attach", CgroupAttachRecord;
+    /// Seccomp sent SIGSYS: `signal_generate`.
+    6 => SIGSYS, "sigsys", SigsysRecord;
+    /// A system call that seccomp may have denied: `sys_exit` of a task with a filter.
+    7 => SECCOMP_CALL, "seccomp_call", SeccompCallRecord;
+    /// A chunk of a seccomp filter program, sent before the first call that it judged.
+    8 => SECCOMP_FILTER, "seccomp_filter", SeccompFilterRecord;
+    /// A regular file on overlay or tmpfs was opened for writing: `sys_exit` of the open family.
+    9 => OPEN, "open", OpenRecord;
+    /// A task that existed when the sensor started: `iter/task`, strings from `/proc`.
+    10 => TASK, "task", TaskRecord;
+    /// Start of a stream: clock, host and versions.
+    0x100 => SESSION, "session", SessionRecord;
+    /// Records that the kernel could not deliver since the last such report.
+    0x101 => LOSS, "loss", LossRecord;
+    /// End of a stream: without it a capture was cut short.
+    0x102 => END, "end", EndRecord;
+}
+
+plain! {
+    /// What every record begins with. All integers are little-endian, as on every supported machine.
+    pub struct Header {
+        /// Which layout follows.
+        pub kind: Kind,
+        /// Bits of [`header_flag`].
+        pub flags: u16,
+        /// Bytes of the whole record, header and tail included.
+        pub len: u32,
+        /// When it happened, in nanoseconds of `CLOCK_BOOTTIME`.
+        pub ktime_ns: u64,
+        /// Id of the task's cgroup in the v2 hierarchy (inode number of its directory); 0 in observations.
+        pub cgroup_id: u64,
+        /// `start_boottime` of the thread group leader: with `tgid` the key of a process. It survives exec, also
+        /// from a thread other than the leader.
+        pub start_ns: u64,
+        /// Process id in the initial pid namespace (the kernel's thread group id).
+        pub tgid: u32,
+        /// Thread id in the initial pid namespace.
+        pub tid: u32,
+    }
+}
+
+/// Bits of [`Header::flags`].
+pub mod header_flag {
+    /// The system call came through the 32-bit entry (`int 0x80`, or a 32-bit program).
+    pub const COMPAT: u16 = 1;
+    /// A piece of the tail was longer than its limit and was cut.
+    pub const TRUNCATED: u16 = 1 << 1;
+    /// A piece of the tail could not be read (the user page was not there) and is empty.
+    pub const UNREADABLE: u16 = 1 << 2;
+    /// The record tells what existed when the sensor started, not something that happened.
+    pub const SNAPSHOT: u16 = 1 << 3;
+}
+
+plain! {
+    /// Who a task is: credentials, namespaces, parent.
+    pub struct TaskFacts {
+        /// Start of the parent process, nanoseconds of `CLOCK_BOOTTIME`.
+        pub parent_start_ns: u64,
+        /// Effective capabilities, one bit each.
+        pub cap_effective: u64,
+        /// Permitted capabilities, one bit each.
+        pub cap_permitted: u64,
+        /// Process id of the parent.
+        pub parent_tgid: u32,
+        /// Process id in the task's own pid namespace.
+        pub vpid: u32,
+        /// Real user id.
+        pub uid: u32,
+        /// Effective user id.
+        pub euid: u32,
+        /// Real group id.
+        pub gid: u32,
+        /// Login user id (audit); all ones where there is none.
+        pub loginuid: u32,
+        /// Inode number of the mount namespace.
+        pub mnt_ns: u32,
+        /// Inode number of the pid namespace.
+        pub pid_ns: u32,
+        /// Inode number of the network namespace.
+        pub net_ns: u32,
+        /// Inode number of the user namespace.
+        pub user_ns: u32,
+        /// Seccomp mode: 0 none, 1 strict, 2 filter, 3 killed.
+        pub seccomp_mode: u32,
+        /// The kernel's `PF_*` flags of the task.
+        pub task_flags: u32,
+        /// Command name, NUL padded.
+        pub comm: [u8; COMM_LEN],
+    }
+}
+
+plain! {
+    /// What the kernel knows of a file. Zero throughout where there is no file (a kernel thread's program).
+    pub struct FileFacts {
+        /// Inode number.
+        pub ino: u64,
+        /// Size in bytes.
+        pub size_bytes: u64,
+        /// Last change of the inode, nanoseconds since 1970.
+        pub ctime_ns: u64,
+        /// Last change of the content, nanoseconds since 1970.
+        pub mtime_ns: u64,
+        /// Device number of the superblock, in the kernel's own encoding.
+        pub dev: u32,
+        /// Magic number of the file system (`statfs.f_type`).
+        pub fs_magic: u32,
+        /// File type and permission bits.
+        pub mode: u32,
+        /// Number of hard links.
+        pub nlink: u32,
+        /// Owner.
+        pub uid: u32,
+        /// Bits of [`file_flag`].
+        pub flags: u32,
+    }
+}
+
+/// Bits of [`FileFacts::flags`].
+pub mod file_flag {
+    /// On an overlay file system.
+    pub const OVERLAY: u32 = 1;
+    /// The overlay's upper layer holds it: it was made or copied up in the container.
+    pub const OVERLAY_UPPER: u32 = 1 << 1;
+    /// The overlay's upper layer holds its content, not just its metadata.
+    pub const OVERLAY_UPPER_DATA: u32 = 1 << 2;
+    /// A lower layer holds a file of this name: with [`OVERLAY_UPPER`], a copy of an image file.
+    pub const OVERLAY_LOWER: u32 = 1 << 3;
+    /// No directory entry leads to it any more (deleted, or never had one).
+    pub const UNLINKED: u32 = 1 << 4;
+    /// Made by `memfd_create`.
+    pub const MEMFD: u32 = 1 << 5;
+    /// Whether a lower layer holds it could not be read on this kernel.
+    pub const OVERLAY_LOWER_UNKNOWN: u32 = 1 << 6;
+}
+
+plain! {
+    /// A successful `execve` or `execveat`. Tail: `filename`, `interpreter`, `arguments`, `executable`, `cwd`.
+    pub struct ExecRecord {
+        /// Common part.
+        pub header: Header,
+        /// The task after the exec.
+        pub task: TaskFacts,
+        /// The program that runs now (for a script, its interpreter).
+        pub file: FileFacts,
+        /// Thread id before the exec: differs from `tid` when another thread than the leader called it.
+        pub old_tid: u32,
+        /// Zero.
+        pub reserved: u32,
+        /// Bytes of the path as given to the call, NUL included.
+        pub filename_len: u16,
+        /// Bytes of the interpreter's path, NUL included; zero unless a script was executed.
+        pub interpreter_len: u16,
+        /// Bytes of the argument area: NUL-terminated strings, at most 4095 bytes.
+        pub arguments_len: u16,
+        /// Bytes of the program's path, as [leaf-first components](self#paths).
+        pub executable_len: u16,
+        /// Bytes of the working directory, leaf-first.
+        pub cwd_len: u16,
+        /// Zero.
+        pub reserved2: [u16; 3],
+    }
+}
+
+plain! {
+    /// A new process. The header is the parent's.
+    pub struct ForkRecord {
+        /// Common part, of the parent.
+        pub header: Header,
+        /// `start_boottime` of the child.
+        pub child_start_ns: u64,
+        /// Process id of the child.
+        pub child_tgid: u32,
+        /// Process id of the child in its own pid namespace.
+        pub child_vpid: u32,
+        /// Inode number of the child's pid namespace.
+        pub child_pid_ns: u32,
+        /// Zero.
+        pub reserved: u32,
+    }
+}
+
+plain! {
+    /// The end of a process, or of a thread that seccomp killed.
+    pub struct ExitRecord {
+        /// Common part.
+        pub header: Header,
+        /// The status as `wait(2)` gives it.
+        pub exit_code: u32,
+        /// Seccomp mode at the end; 3 when seccomp killed it (5.11 and newer).
+        pub seccomp_mode: u32,
+        /// Number of the system call that it was in, or -1.
+        pub syscall: i32,
+        /// 1 when the whole process ends, 0 when other threads live on.
+        pub group_dead: u32,
+        /// System call arguments.
+        pub args: [u64; 6],
+        /// Instruction pointer of the system call.
+        pub ip: u64,
+        /// Command name, NUL padded.
+        pub comm: [u8; COMM_LEN],
+    }
+}
+
+plain! {
+    /// A cgroup. `cgroup_id` of the header is its own id. Tail: `path` from the root of the v2 hierarchy.
+    pub struct CgroupRecord {
+        /// Common part.
+        pub header: Header,
+        /// Bytes of the path, NUL included.
+        pub path_len: u16,
+        /// Zero.
+        pub reserved: [u16; 3],
+    }
+}
+
+plain! {
+    /// A task moved to another cgroup. The header is the mover's; the moved task stands here.
+    pub struct CgroupAttachRecord {
+        /// Common part, of the task that wrote `cgroup.procs`.
+        pub header: Header,
+        /// Id of the cgroup that the task is in now.
+        pub target_cgroup_id: u64,
+        /// `start_boottime` of the moved task's process.
+        pub target_start_ns: u64,
+        /// Process id of the moved task.
+        pub target_tgid: u32,
+        /// 1 when the whole process moved.
+        pub whole_process: u32,
+    }
+}
+
+plain! {
+    /// Seccomp sent SIGSYS (`si_code` `SYS_SECCOMP`).
+    pub struct SigsysRecord {
+        /// Common part.
+        pub header: Header,
+        /// `si_errno`: the data of the filter's return value.
+        pub data: i32,
+        /// `si_syscall`: number of the call.
+        pub syscall: i32,
+        /// `si_arch`: `AUDIT_ARCH_*` of the call.
+        pub arch: u32,
+        /// Zero.
+        pub reserved: u32,
+    }
+}
+
+plain! {
+    /// A system call that a filter may have denied; the agent decides by running the filter chain itself.
+    pub struct SeccompCallRecord {
+        /// Common part.
+        pub header: Header,
+        /// What the call returned, as `sys_exit` shows it.
+        pub ret: i64,
+        /// Instruction pointer after the call.
+        pub ip: u64,
+        /// Arguments, at full width.
+        pub args: [u64; 6],
+        /// Address of the newest filter: with the generation its identity.
+        pub filter: u64,
+        /// When the newest filter was first seen; addresses are reused, pairs are not.
+        pub filter_generation: u64,
+        /// Number of the call in the table of its entry (see [`header_flag::COMPAT`]).
+        pub nr: i32,
+        /// Seccomp mode at exit: 2 filter, 3 killed.
+        pub mode: u32,
+        /// The task's ptrace flags: non-zero while traced.
+        pub ptrace: u32,
+        /// Bits of [`seccomp_flag`].
+        pub flags: u32,
+        /// Command name, NUL padded.
+        pub comm: [u8; COMM_LEN],
+    }
+}
+
+/// Bits of [`SeccompCallRecord::flags`].
+pub mod seccomp_flag {
+    /// The call itself installed a filter, so the newest filter did not judge it.
+    pub const INSTALL: u32 = 1;
+    /// Found by the enter/exit pair: it is known that the call was denied, but not by which action.
+    pub const DENIED_BY_PAIR: u32 = 1 << 1;
+}
+
+plain! {
+    /// A chunk of a filter's classic BPF program. Tail: the instructions, 8 bytes each (`struct sock_filter`).
+    pub struct SeccompFilterRecord {
+        /// Common part, of the task whose call needed it.
+        pub header: Header,
+        /// Address of the filter.
+        pub filter: u64,
+        /// When it was first seen.
+        pub generation: u64,
+        /// Address of the filter under it, or 0.
+        pub previous: u64,
+        /// Generation of the filter under it, or 0 if that one was not seen yet.
+        pub previous_generation: u64,
+        /// Instructions of the whole program; 0 where the kernel does not keep them.
+        pub total: u32,
+        /// Index of this chunk's first instruction.
+        pub first: u32,
+        /// Bytes of this chunk.
+        pub instructions_len: u32,
+        /// 1 when the filter was installed with `SECCOMP_FILTER_FLAG_LOG`.
+        pub log: u32,
+    }
+}
+
+plain! {
+    /// A regular file on overlay or tmpfs was opened for writing. Tail: `path`, leaf-first.
+    pub struct OpenRecord {
+        /// Common part.
+        pub header: Header,
+        /// The file that the descriptor stands for.
+        pub file: FileFacts,
+        /// `f_flags` of the open file (`O_*`).
+        pub open_flags: u32,
+        /// Number of the system call.
+        pub nr: i32,
+        /// The new descriptor.
+        pub fd: i32,
+        /// Bytes of the path.
+        pub path_len: u16,
+        /// Zero.
+        pub reserved: u16,
+        /// Command name, NUL padded.
+        pub comm: [u8; COMM_LEN],
+    }
+}
+
+plain! {
+    /// A process that existed when the sensor started. Tail: `arguments`, `executable`, `cwd` as in [`ExecRecord`].
+    pub struct TaskRecord {
+        /// Common part.
+        pub header: Header,
+        /// The task.
+        pub task: TaskFacts,
+        /// Its program.
+        pub file: FileFacts,
+        /// Bytes of the argument area.
+        pub arguments_len: u16,
+        /// Bytes of the program's path, leaf-first.
+        pub executable_len: u16,
+        /// Bytes of the working directory, leaf-first.
+        pub cwd_len: u16,
+        /// Zero.
+        pub reserved: u16,
+    }
+}
+
+plain! {
+    /// Start of a stream. Tail: `hostname`, `kernel_release`, `boot_id`, `agent_version`, plain text without NUL.
+    pub struct SessionRecord {
+        /// Common part; `ktime_ns` is the time of the start.
+        pub header: Header,
+        /// Add to `ktime_ns` to get nanoseconds since 1970, as measured at the start.
+        pub realtime_offset_ns: u64,
+        /// [`ABI_VERSION`] of the writer.
+        pub abi_version: u32,
+        /// ELF machine number of the host (62 x86-64, 183 aarch64).
+        pub machine: u32,
+        /// Inode number of the host's mount namespace.
+        pub host_mnt_ns: u32,
+        /// Inode number of the host's pid namespace.
+        pub host_pid_ns: u32,
+        /// Bytes of the host name.
+        pub hostname_len: u16,
+        /// Bytes of the kernel release (`uname -r`).
+        pub kernel_release_len: u16,
+        /// Bytes of the boot id.
+        pub boot_id_len: u16,
+        /// Bytes of the agent's version.
+        pub agent_version_len: u16,
+    }
+}
+
+plain! {
+    /// Records that were lost in the kernel since the last report.
+    pub struct LossRecord {
+        /// Common part.
+        pub header: Header,
+        /// Lost because the ring was full.
+        pub ring_full: u64,
+        /// Lost because a kernel structure could not be read.
+        pub unreadable: u64,
+        /// Kind of the lost records, or 0 for all kinds together.
+        pub kind: Kind,
+        /// Zero.
+        pub reserved: [u16; 3],
+    }
+}
+
+plain! {
+    /// End of a stream.
+    pub struct EndRecord {
+        /// Common part.
+        pub header: Header,
+        /// Records in the stream, this one not counted.
+        pub records: u64,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_fits_a_record_and_is_eight_byte_aligned() {
+        for kind in Kind::ALL {
+            let bytes = kind.fixed_bytes().unwrap();
+            assert!(bytes < MAX_RECORD_BYTES, "{} is {bytes} bytes", kind.name());
+            assert_eq!(bytes % 8, 0, "{} is {bytes} bytes", kind.name());
+        }
+    }
+
+    #[test]
+    fn numbers_and_names_are_unique() {
+        let mut numbers: Vec<_> = Kind::ALL.iter().map(|k| k.0).collect();
+        let mut names: Vec<_> = Kind::ALL.iter().map(|k| k.name()).collect();
+        numbers.dedup();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!((numbers.len(), names.len()), (Kind::ALL.len(), Kind::ALL.len()));
+    }
+}

@@ -1,0 +1,3 @@
+//! Runtime security monitor for Kubernetes nodes.
+pub mod event;
+pub mod proto;
