@@ -17,14 +17,18 @@ pub struct Class(pub u8);
 impl Class {
     /// Not wanted.
     pub const NONE: Class = Class(0);
-    /// The open family: [`crate::record::OpenRecord`].
-    pub const OPEN: Class = Class(1);
     /// A call that may have been denied by seccomp: [`crate::record::SeccompCallRecord`].
-    pub const SECCOMP: Class = Class(2);
+    pub const SECCOMP: Class = Class(1);
+    /// Opens a file, flags in the second argument: [`crate::record::OpenRecord`].
+    pub const OPEN_FLAGS_1: Class = Class(2);
+    /// Opens a file, flags in the third argument.
+    pub const OPEN_FLAGS_2: Class = Class(3);
+    /// Opens a file, flags elsewhere.
+    pub const OPEN_ANY: Class = Class(4);
 }
 
 /// Slots of the table of tail calls.
-pub const CLASSES: u32 = 3;
+pub const CLASSES: u32 = 5;
 
 /// Numbers of the calls that install a seccomp filter, and of the exec family, in one system call table.
 #[repr(C)]

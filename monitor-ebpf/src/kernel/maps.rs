@@ -1,0 +1,104 @@
+//! The maps: one ring, counters, scratch memory, and what seccomp needs to remember.
+
+use core::{ffi::c_void, ptr};
+
+use aya_ebpf::{
+    bindings::task_struct,
+    helpers::bpf_task_storage_get,
+    macros::{btf_map, map},
+    maps::{LruHashMap, PerCpuArray, ProgramArray, RingBuf},
+};
+use monitor_ebpf::settings::{CLASSES, Counter};
+
+/// Bytes of one scratch buffer: twice what a record may fill, so that masked offsets plus one bounded read stay inside.
+pub const SCRATCH_BYTES: usize = 32 * 1024;
+
+/// Scratch memory of one program on one CPU. A program never interrupts itself on a CPU (the kernel counts and skips
+/// that), and no two programs share one.
+#[repr(C, align(8))]
+pub struct Scratch(pub [u8; SCRATCH_BYTES]);
+
+/// Records to the agent. The agent sets the size.
+#[map]
+pub static RECORDS: RingBuf = RingBuf::with_byte_size(8 << 20, 0);
+
+/// Counters by kind, see [`Counter::index`].
+#[map]
+pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::KINDS * Counter::PER_KIND, 0);
+
+/// Scratch of the exec program.
+#[map]
+pub static EXEC_SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
+
+/// Scratch of the open program.
+#[map]
+pub static OPEN_SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
+
+/// Scratch of the seccomp program.
+#[map]
+pub static FILTER_SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
+
+/// Scratch of the cgroup programs.
+#[map]
+pub static CGROUP_SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
+
+/// Programs behind `sys_exit`, by [`monitor_ebpf::settings::Class`].
+#[map]
+pub static SYS_EXIT_CLASSES: ProgramArray = ProgramArray::with_max_entries(CLASSES, 0);
+
+/// Generation of each seccomp filter that was sent, by address. A hash, because addresses are sparse; LRU, because no
+/// hook tells of a filter's end. An evicted filter is sent again.
+#[map]
+pub static FILTER_GENERATIONS: LruHashMap<u64, u64> = LruHashMap::with_max_entries(4096, 0);
+
+/// Where a task is between `sys_enter` and `sys_exit`: bits of [`entered`].
+#[btf_map]
+pub static ENTERED: TaskStorage<u64> = TaskStorage::new();
+
+/// Bits of [`ENTERED`].
+pub mod entered {
+    /// The task's calls have been watched since before the current one.
+    pub const WATCHED: u64 = 1;
+    /// The task passed `sys_enter`.
+    pub const INSIDE: u64 = 1 << 1;
+}
+
+/// `BPF_MAP_TYPE_TASK_STORAGE`, which aya-ebpf 0.2 does not offer: freed with its task, and unlike a hash by thread id right
+/// across an exec from a thread.
+#[repr(C)]
+pub struct TaskStorage<T> {
+    r#type: *const [i32; 29],
+    key: *const i32,
+    value: *const T,
+    max_entries: *const [i32; 0],
+    map_flags: *const [i32; 1],
+}
+
+// SAFETY: the struct only describes a map to the loader; its pointers are null and never followed.
+unsafe impl<T> Sync for TaskStorage<T> {}
+
+impl<T> TaskStorage<T> {
+    const fn new() -> Self {
+        Self {
+            r#type: ptr::null(),
+            key: ptr::null(),
+            value: ptr::null(),
+            max_entries: ptr::null(),
+            map_flags: ptr::null(),
+        }
+    }
+
+    /// The task's entry, made on first use.
+    ///
+    /// # Safety
+    /// `task` must be a pointer that the verifier holds for a task.
+    #[inline(always)]
+    pub unsafe fn entry(&self, task: *mut task_struct) -> Option<*mut T> {
+        const CREATE: u64 = 1;
+        // SAFETY: the map pointer is this map, the task is the caller's promise.
+        let entry = unsafe {
+            bpf_task_storage_get(ptr::from_ref(self).cast_mut().cast::<c_void>(), task, ptr::null_mut(), CREATE)
+        };
+        (!entry.is_null()).then_some(entry.cast())
+    }
+}

@@ -1,0 +1,8 @@
+//! Reading kernel structures from BPF, and sending what was read.
+pub mod emit;
+pub mod file;
+pub mod globals;
+pub mod maps;
+pub mod read;
+pub mod tail;
+pub mod task;
