@@ -119,8 +119,6 @@ offsets! {
         dentry_parent = "dentry.d_parent";
         dentry_name = "dentry.d_name.name";
         dentry_inode = "dentry.d_inode";
-        dentry_sb = "dentry.d_sb";
-        dentry_hash_pprev = "dentry.d_hash.pprev";
         vfsmount_root = "vfsmount.mnt_root";
         mount_mnt = "mount.mnt";
         mount_parent = "mount.mnt_parent";

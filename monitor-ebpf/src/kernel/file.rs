@@ -65,14 +65,15 @@ fn time(inode: u64, seconds: u32, nanoseconds: u32) -> u64 {
     probed::<u64>(inode, seconds).wrapping_mul(NANOSECONDS).wrapping_add(u64::from(probed::<u32>(inode, nanoseconds)))
 }
 
-/// Whether a name leads to the file.
+/// Whether a name leads to the file. By the count of links, not by the dentry: file systems unhash dentries of files that
+/// are still there.
 #[inline(always)]
 fn links(dentry: u64, nlink: u32) -> u32 {
+    if nlink != 0 {
+        return 0;
+    }
     let name: u64 = probed(probed(dentry, offset!(dentry_name)), 0);
-    let memfd = if name & MEMFD_PREFIX_MASK == MEMFD_PREFIX && nlink == 0 { file_flag::MEMFD } else { 0 };
-    // The root of a file system is never hashed either, but nobody executes a directory.
-    let unhashed = probed::<u64>(dentry, offset!(dentry_hash_pprev)) == 0;
-    memfd | if nlink == 0 || unhashed { file_flag::UNLINKED } else { 0 }
+    if name & MEMFD_PREFIX_MASK == MEMFD_PREFIX { file_flag::UNLINKED | file_flag::MEMFD } else { file_flag::UNLINKED }
 }
 
 /// Layers of an overlay inode: `container_of(inode, struct ovl_inode, vfs_inode)`.

@@ -1,4 +1,5 @@
 //! One file per hook. Entries are named after their hook; the agent loads them by these names.
+pub mod baseline;
 pub mod cgroup;
 pub mod exec;
 pub mod exit;

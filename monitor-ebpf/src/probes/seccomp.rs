@@ -28,8 +28,8 @@ use crate::{
 const CHUNK_INSTRUCTIONS: u64 = 2048;
 /// Bytes of one instruction (`struct sock_filter`).
 const INSTRUCTION_BYTES: u32 = 8;
-/// Chunks sent for one call: a chain of as many filters, or half as many of the longest (`BPF_MAXINSNS` is 4096). What is
-/// left goes with the next call; until then the agent cannot judge.
+/// Chunks sent for one call: a chain of as many filters, or half as many of the longest (`BPF_MAXINSNS` is 4096). Calls of a
+/// longer chain stay unjudged; the agent counts them.
 const MAX_CHUNKS: u32 = 32;
 
 const SECCOMP_SET_MODE_FILTER: u32 = 1;

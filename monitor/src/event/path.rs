@@ -1,0 +1,59 @@
+//! Paths and argument areas as the kernel writes them.
+
+/// A path as leaf-first components, each ended by NUL (see [`monitor_ebpf::record`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct RawPath<'a>(pub &'a [u8]);
+
+impl RawPath<'_> {
+    /// The path from the root on; empty where there is none.
+    pub fn to_absolute(self) -> Vec<u8> {
+        let mut path = Vec::with_capacity(self.0.len() + 1);
+        for component in self.0.split(|byte| *byte == 0).rev().filter(|component| !component.is_empty()) {
+            path.push(b'/');
+            path.extend_from_slice(component);
+        }
+        path
+    }
+}
+
+/// Writes an absolute path as leaf-first components: what a record carries.
+pub fn to_components(path: &[u8]) -> Vec<u8> {
+    let mut components = Vec::with_capacity(path.len() + 1);
+    for component in path.split(|byte| *byte == b'/').rev().filter(|component| !component.is_empty()) {
+        components.extend_from_slice(component);
+        components.push(0);
+    }
+    components
+}
+
+/// Bytes up to the first NUL.
+pub fn until_nul(bytes: &[u8]) -> &[u8] {
+    bytes.split(|byte| *byte == 0).next().unwrap_or_default()
+}
+
+/// The strings of an argument area. An empty argument is one; what follows the last NUL is none unless it was cut.
+pub fn arguments(area: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let area = area.strip_suffix(&[0]).unwrap_or(area);
+    (!area.is_empty()).then(|| area.split(|byte| *byte == 0)).into_iter().flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn components_and_paths_are_inverse() {
+        for path in ["/a", "/usr/bin/env", "/memfd:x"] {
+            assert_eq!(RawPath(&to_components(path.as_bytes())).to_absolute(), path.as_bytes());
+        }
+        assert_eq!(to_components(b"/etc/passwd"), b"passwd\0etc\0");
+        assert!(RawPath(b"").to_absolute().is_empty());
+    }
+
+    #[test]
+    fn arguments_keep_empty_ones() {
+        assert_eq!(arguments(b"sh\0-c\0\0x\0").collect::<Vec<_>>(), [&b"sh"[..], b"-c", b"", b"x"]);
+        assert_eq!(arguments(b"").count(), 0);
+        assert_eq!(arguments(b"cut").collect::<Vec<_>>(), [b"cut"]);
+    }
+}

@@ -1,0 +1,145 @@
+//! The live source: BPF programs in the kernel, a ring between, records out.
+//!
+//! Start order matters: programs first, then the snapshot, so that nothing falls between the two; what happens in between is
+//! told twice and the state takes it calmly. Everything that the sensor learns beside the ring (session, cgroups, tasks,
+//! loss) becomes a record in the same stream.
+
+pub mod btf;
+pub mod load;
+pub mod offsets;
+pub mod privileges;
+pub mod settings;
+pub mod snapshot;
+pub mod stats;
+
+use std::{
+    collections::VecDeque,
+    os::fd::AsFd as _,
+    time::{Duration, Instant},
+};
+
+use aya::maps::{MapData, RingBuf};
+use monitor_ebpf::record::Kind;
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    time::{ClockId, clock_gettime},
+};
+
+use crate::{
+    record,
+    source::{Source, SourceError, Status},
+};
+use load::{Loaded, SensorError, Settings};
+use stats::{Counts, Stats};
+
+/// How often the kernel's counters are read.
+const STATS_INTERVAL: Duration = Duration::from_secs(1);
+/// Records passed on in one call, so that the caller can look at other things.
+const BATCH: usize = 8192;
+
+/// A running sensor.
+pub struct Sensor {
+    loaded: Option<Loaded>,
+    ring: RingBuf<MapData>,
+    stats: Stats,
+    /// Counters of the last look, for loss records.
+    reported: Counts,
+    last_look: Instant,
+    /// Observations that go out before the ring's records.
+    observations: VecDeque<Vec<u8>>,
+}
+
+impl Sensor {
+    /// Loads and attaches the programs, then takes the snapshot.
+    pub fn start(settings: &Settings) -> Result<Self, SensorError> {
+        let mut loaded = load::load(settings)?;
+        let ring = loaded.ring()?;
+        let stats = Stats::new(loaded.counters()?);
+        let observations = snapshot::take(&mut loaded, settings.node_name.as_deref())?.into();
+        let reported = stats.read();
+        Ok(Self { loaded: Some(loaded), ring, stats, reported, last_look: Instant::now(), observations })
+    }
+
+    /// Detaches the programs. What is in the ring can still be drained.
+    pub fn detach(&mut self) {
+        self.observe_loss();
+        self.loaded = None;
+    }
+
+    /// Counters since the start.
+    pub fn counts(&self) -> Counts {
+        self.stats.read()
+    }
+
+    /// A reader of the counters that lives on its own.
+    pub fn stats(&self) -> Stats {
+        self.stats.clone()
+    }
+
+    fn observe_loss(&mut self) {
+        let counts = self.stats.read();
+        for (kind, lost) in counts.lost_since(&self.reported) {
+            self.observations.push_back(record::loss(ktime_ns(), kind, lost.ring_full, lost.unreadable));
+        }
+        self.reported = counts;
+        self.last_look = Instant::now();
+    }
+
+    /// Waits until the kernel wakes us or patience ends.
+    fn wait(&self, patience: Duration) {
+        let timeout = Timespec {
+            tv_sec: i64::try_from(patience.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: i64::from(patience.subsec_nanos()),
+        };
+        let mut fds = [PollFd::from_borrowed_fd(self.ring.as_fd(), PollFlags::IN)];
+        // A signal ends the wait early, which is what its sender wants.
+        let _ = poll(&mut fds, Some(&timeout));
+    }
+}
+
+impl Source for Sensor {
+    fn drain(&mut self, patience: Duration, each: &mut dyn FnMut(&[u8])) -> Result<Status, SourceError> {
+        if self.last_look.elapsed() >= STATS_INTERVAL && self.loaded.is_some() {
+            self.observe_loss();
+        }
+        while let Some(record) = self.observations.pop_front() {
+            each(&record);
+        }
+        let mut taken = 0;
+        while taken < BATCH
+            && let Some(item) = self.ring.next()
+        {
+            each(&item);
+            taken += 1;
+        }
+        match (taken, &self.loaded) {
+            (0, None) => Ok(Status::Ended),
+            (0, Some(_)) => {
+                self.wait(patience);
+                Ok(Status::Open)
+            }
+            _ => Ok(Status::Open),
+        }
+    }
+}
+
+/// Now, on the records' clock.
+pub fn ktime_ns() -> u64 {
+    clock_ns(ClockId::Boottime)
+}
+
+/// Now, nanoseconds since 1970.
+pub fn realtime_ns() -> u64 {
+    clock_ns(ClockId::Realtime)
+}
+
+fn clock_ns(clock: ClockId) -> u64 {
+    let now = clock_gettime(clock);
+    let (seconds, nanoseconds) = (u64::try_from(now.tv_sec).unwrap_or(0), u64::try_from(now.tv_nsec).unwrap_or(0));
+    seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds)
+}
+
+/// Kinds that the kernel sends.
+pub fn kernel_kinds() -> impl Iterator<Item = Kind> {
+    Kind::ALL.iter().copied().filter(|kind| !kind.is_observation())
+}
