@@ -8,6 +8,7 @@ pub mod decode;
 pub mod event;
 pub mod proto;
 pub mod record;
+pub mod seccomp;
 pub mod sensor;
 pub mod source;
 pub mod state;
