@@ -3,7 +3,8 @@ use std::{
     fs::File,
     io,
     os::unix::{fs::FileExt as _, process::CommandExt as _},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -45,14 +46,7 @@ impl Finished {
 pub fn run(command: &mut Command, limit: Duration) -> Result<Finished> {
     let (stdout, stderr) = (tempfile::tempfile()?, tempfile::tempfile()?);
     let begin = Instant::now();
-    let child = command
-        .stdin(Stdio::null())
-        .stdout(stdout.try_clone()?)
-        .stderr(stderr.try_clone()?)
-        .process_group(0)
-        .spawn()
-        .with_context(|| format!("cannot start {}", command.get_program().display()))?;
-    let mut group = Group(child);
+    let mut group = Group::spawn(command.stdin(Stdio::null()).stdout(stdout.try_clone()?).stderr(stderr.try_clone()?))?;
     let ended = group.wait(limit)?;
     let elapsed = begin.elapsed();
     let text = |file: &File| contents(file).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
@@ -75,12 +69,30 @@ fn contents(file: &File) -> io::Result<Vec<u8>> {
 pub struct Group(Child);
 
 impl Group {
-    /// Takes over a child that was spawned with `process_group(0)`.
-    pub fn new(child: Child) -> Self {
-        Self(child)
+    /// Starts it.
+    pub fn spawn(command: &mut Command) -> Result<Self> {
+        let deadline = Instant::now() + Duration::from_secs(2);
+        loop {
+            match command.process_group(0).spawn() {
+                Ok(child) => return Ok(Self(child)),
+                // A program that this process has just written is busy while another thread's fork still holds the descriptor.
+                Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy && Instant::now() < deadline => {
+                    thread::yield_now();
+                }
+                Err(error) => {
+                    return Err(error).with_context(|| format!("cannot start {}", command.get_program().display()));
+                }
+            }
+        }
+    }
+
+    /// The pipe ends of standard output and error, where they were piped.
+    pub fn outputs(&mut self) -> (Option<ChildStdout>, Option<ChildStderr>) {
+        (self.0.stdout.take(), self.0.stderr.take())
     }
 
     /// Its pid.
+    #[must_use]
     pub fn id(&self) -> u32 {
         self.0.id()
     }
@@ -142,7 +154,7 @@ mod tests {
         let child = error.lines().skip_while(|line| *line != "before").nth(1).unwrap();
         let gone = || std::fs::read_to_string(format!("/proc/{child}/stat")).map_or(true, |stat| stat.contains(") Z "));
         while !gone() && begin.elapsed() < Duration::from_secs(5) {
-            std::thread::yield_now();
+            thread::yield_now();
         }
         assert!(gone(), "{error}");
     }
