@@ -1,1 +1,20 @@
-//! x
+//! Support of the end-to-end tests: real containers, the real agent binary, and the few views that assertions need.
+//!
+//! The tests see the agent only as a user does: its command line, its output, its socket. Every wait has
+//! a bound and ends on a marker; whatever a test makes (containers, mounts, cgroups, processes, files) goes when its value is
+//! dropped.
+//!
+//! - [`container`]: OCI containers on an overlay root, by runc and crun; [`seccomp`]: their profiles; [`workload`]: what runs inside.
+//! - [`agent`]: the agent binary; [`subscriber`]: a gRPC client; [`finding`]: one comparable form of a finding.
+//! - [`capture`]: where the records of a capture file begin and end.
+//! - [`process`]: children with a time limit; [`environment`]: what this machine lacks.
+pub mod agent;
+pub mod capture;
+pub mod cgroup;
+pub mod container;
+pub mod environment;
+pub mod finding;
+pub mod process;
+pub mod seccomp;
+pub mod subscriber;
+pub mod workload;

@@ -1,0 +1,46 @@
+//! What this machine must have for a live test, and a loud word where it has not.
+//!
+//! A skipped test looks like a passed one, so a skip is printed, and where `CI=true` it is a failure.
+use std::{env, fs, path::Path};
+
+use crate::container::Runtime;
+
+/// Capabilities that loading and attaching the programs needs.
+const NEEDED: [(u32, &str); 3] = [(21, "CAP_SYS_ADMIN"), (38, "CAP_PERFMON"), (39, "CAP_BPF")];
+
+/// Whether a live agent can run here. Says so where not, and panics where `CI=true`.
+pub fn can_run_live() -> bool {
+    ready("root and BPF", missing_for_bpf())
+}
+
+/// Whether containers can be run here with `runtime`. Says so where not, and panics where `CI=true`.
+pub fn can_run_containers(runtime: Runtime) -> bool {
+    let missing = if rustix::process::geteuid().is_root() { None } else { Some("not root".to_owned()) };
+    let missing = missing.or_else(|| (!runtime.is_installed()).then(|| format!("{} is not installed", runtime.name())));
+    let missing = missing.or_else(|| {
+        (!Path::new(crate::container::BUSYBOX).exists()).then(|| "busybox-static is not installed".to_owned())
+    });
+    ready("root and an OCI runtime", missing)
+}
+
+/// Both of the above.
+pub fn can_run_live_with(runtime: Runtime) -> bool {
+    can_run_live() && can_run_containers(runtime)
+}
+
+fn ready(needs: &str, missing: Option<String>) -> bool {
+    let Some(missing) = missing else { return true };
+    let test = std::thread::current().name().unwrap_or("test").to_owned();
+    eprintln!("SKIPPED (needs {needs}): {test}: {missing}");
+    assert!(env::var("CI").as_deref() != Ok("true"), "{test}: cannot be skipped where CI=true: {missing}");
+    false
+}
+
+fn missing_for_bpf() -> Option<String> {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let effective = effective.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    let missing = NEEDED.iter().find(|(bit, _)| effective >> bit & 1 == 0).map(|(_, name)| format!("no {name}"));
+    missing
+        .or_else(|| (!Path::new("/sys/kernel/btf/vmlinux").exists()).then(|| "no /sys/kernel/btf/vmlinux".to_owned()))
+}
