@@ -1,3 +1,4 @@
 //! Runtime security monitor for Kubernetes nodes.
 pub mod event;
+pub mod finding;
 pub mod proto;

@@ -4,7 +4,7 @@
 
 /// Package `monitor.v1`.
 pub mod v1 {
-    #![expect(missing_docs, reason = "generated code; every message is documented in the protos")]
+    #![expect(unused_qualifications, reason = "generated code")]
     tonic::include_proto!("monitor.v1");
 
     /// The compiled descriptors, for reflection.
