@@ -17,9 +17,7 @@ fn protos(out: &std::path::Path) -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo::rerun-if-changed=proto");
     let descriptors = protox::compile(PROTOS, ["proto"])?;
     fs::write(out.join("monitor.v1.bin"), descriptors.encode_to_vec())?;
-    let mut config = tonic_prost_build::configure()
-        .btree_map(".")
-        .type_attribute(".monitor.v1", "#[allow(clippy::all, clippy::pedantic, missing_docs)]");
+    let mut config = tonic_prost_build::configure().btree_map(".");
     for (kind, path, attribute) in json_attributes(&descriptors) {
         config = match kind {
             Place::Message => config.message_attribute(path, attribute),

@@ -40,7 +40,7 @@ pub fn is_unprintable(character: char) -> bool {
         || matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// Compact JSON whose text holds nothing that a terminal obeys. serde_json itself escapes only C0.
+/// Compact JSON whose text holds nothing that a terminal obeys. `serde_json` itself escapes only C0.
 struct TerminalSafe;
 
 impl serde_json::ser::Formatter for TerminalSafe {
@@ -60,6 +60,7 @@ impl serde_json::ser::Formatter for TerminalSafe {
 }
 
 /// An enum field as its word. Named by the attributes that `build.rs` writes.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde calls")]
 pub(crate) fn word<E, S>(number: &i32, serializer: S) -> Result<S::Ok, S::Error>
 where
     E: TryFrom<i32> + Serialize,

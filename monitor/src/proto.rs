@@ -4,7 +4,14 @@
 
 /// Package `monitor.v1`.
 pub mod v1 {
-    #![expect(unused_qualifications, reason = "generated code")]
+    #![expect(
+        unused_qualifications,
+        clippy::allow_attributes,
+        clippy::allow_attributes_without_reason,
+        clippy::doc_markdown,
+        clippy::pedantic,
+        reason = "generated code"
+    )]
     tonic::include_proto!("monitor.v1");
 
     /// The compiled descriptors, for reflection.
