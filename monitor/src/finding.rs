@@ -211,3 +211,160 @@ impl From<crate::event::value::Value<'_>> for value::Value {
 fn lossy(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value as Json, json};
+
+    use super::*;
+    use crate::{
+        output::sample,
+        proto::v1::{Batch, Filter, Finding, Kind, LossReport, SubscribeResponse, subscribe_response::Response},
+    };
+
+    fn line(message: &impl Serialize) -> String {
+        let mut out = Vec::new();
+        write_json_line(message, &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    fn json(message: &impl Serialize) -> Json {
+        serde_json::from_str(&line(message)).unwrap()
+    }
+
+    #[test]
+    fn a_drift_finding_is_json_with_every_field() {
+        let expected = json!({
+            "uid": "0198c0de-0000-7000-8000-000000000001",
+            "sequence": 1,
+            "time_unix_nano": 1_795_437_296_789_012_345_u64,
+            "observed_time_unix_nano": 1_795_437_296_789_012_350_u64,
+            "kind": "drift",
+            "priority": "warning",
+            "rule": "Drift Execution",
+            "message": "new program run (path=/tmp/x proc=x)",
+            "output_fields": {
+                "fd.num": -1, "k8s.ns.name": null, "proc.args": ["-a", "-b"], "proc.is_exe_upper_layer": true,
+                "proc.name": "x", "proc.pid": 4242,
+            },
+            "tags": ["container", "mitre_execution"],
+            "source": "syscall",
+            "hostname": "node-1",
+            "event_number": 17,
+            "event_type": "execve",
+            "process": {
+                "pid": 4242, "tid": 4242, "vpid": 12, "start_time_unix_nano": 1, "name": "x", "executable": "/tmp/x",
+                "arguments": ["x"], "working_directory": "/", "uid": 1000,
+                "ancestors": [{"pid": 4200, "name": "sh", "executable": "/bin/sh", "arguments": ["sh"]}],
+            },
+            "container": {
+                "id": "3f2a9c0d1e4b5a69788796a5b4c3d2e1f0f1e2d3c4b5a69788796a5b4c3d2e1f",
+                "runtime": "cri-containerd",
+                "pod_uid": "7b0f2c9e-1111-2222-3333-444455556666",
+                "cgroup_path": "/kubepods.slice/x.scope",
+            },
+            "drift": {
+                "kind": "new_executable",
+                "file": {
+                    "path": "/tmp/x", "inode": 7, "device": 8, "size_bytes": 9, "mode": 0o100_755,
+                    "modified_time_unix_nano": 10, "changed_time_unix_nano": 11, "layer": "upper",
+                },
+                "writer": {
+                    "process": {
+                        "pid": 4240, "tid": 4240, "vpid": 12, "start_time_unix_nano": 1, "name": "cp",
+                        "executable": "/tmp/cp", "arguments": ["cp"], "working_directory": "/", "uid": 1000,
+                        "ancestors": [],
+                    },
+                    "time_unix_nano": 12, "path": "/tmp/x",
+                },
+            },
+        });
+        assert_eq!(json(&sample::drift(1)), expected);
+    }
+
+    #[test]
+    fn a_seccomp_finding_keeps_64_bit_numbers_and_omits_the_absent_container() {
+        let finding = json(&sample::seccomp(2));
+        assert_eq!(finding.get("container"), None);
+        assert_eq!(finding.get("drift"), None);
+        assert_eq!(
+            finding["seccomp"],
+            json!({
+                "syscall": "mount", "number": 165, "arch": "x86_64", "action": "errno", "errno": 1, "errno_name": "EPERM",
+                "signal": "", "arguments": [u64::MAX, 2, 3, 4, 5, 6], "instruction_pointer": 0x7fff_1234_u64,
+                "evidence": "filter",
+            })
+        );
+    }
+
+    #[test]
+    fn an_empty_finding_has_its_scalars_and_no_messages() {
+        let text = line(&Finding::default());
+        assert_eq!(
+            text,
+            "{\"uid\":\"\",\"sequence\":0,\"time_unix_nano\":0,\"observed_time_unix_nano\":0,\"kind\":\"unspecified\",\
+             \"priority\":\"unspecified\",\"rule\":\"\",\"message\":\"\",\"output_fields\":{},\"tags\":[],\"source\":\"\",\
+             \"hostname\":\"\",\"event_number\":0,\"event_type\":\"\"}\n"
+        );
+    }
+
+    #[test]
+    fn enum_numbers_of_a_newer_agent_stay_numbers() {
+        let finding = json(&Finding { kind: 77, priority: 99, ..Finding::default() });
+        assert_eq!((&finding["kind"], &finding["priority"]), (&json!(77), &json!(99)));
+        let filter = json(&Filter { kinds: vec![Kind::SeccompViolation.into(), 77], ..Filter::default() });
+        assert_eq!(filter["kinds"], json!(["seccomp_violation", 77]));
+    }
+
+    #[test]
+    fn the_other_messages_of_the_stream_have_the_same_view() {
+        let loss = LossReport { findings: 3, cause: "expired".to_owned(), ..LossReport::default() };
+        let response = SubscribeResponse { response: Some(Response::Loss(loss)) };
+        assert_eq!(json(&response), json!({"loss": {"findings": 3, "records": 0, "cause": "expired", "cursor": ""}}));
+        let batch = SubscribeResponse { response: Some(Response::Batch(Batch::default())) };
+        assert_eq!(json(&batch), json!({"batch": {"findings": [], "cursor": ""}}));
+    }
+
+    #[test]
+    fn hostile_text_reads_back_but_never_reaches_the_terminal_raw() {
+        let hostile: String = (0..=0x2100_u32).filter_map(char::from_u32).chain("\u{2066}x\u{2069}".chars()).collect();
+        let finding = Finding {
+            message: hostile.clone(),
+            output_fields: [(hostile.clone(), v1::Value::from(hostile.as_str()))].into(),
+            ..Finding::default()
+        };
+        let text = line(&finding);
+        assert_eq!(text.matches(is_unprintable).collect::<String>(), "\n", "only the line feed at the end");
+        let read: Json = serde_json::from_str(&text).unwrap();
+        assert_eq!(read["message"].as_str(), Some(hostile.as_str()));
+        assert_eq!(read["output_fields"][&hostile].as_str(), Some(hostile.as_str()));
+    }
+
+    #[test]
+    fn priorities_read_as_rule_files_spell_them_and_order_by_urgency() {
+        for priority in Priority::ALL {
+            for word in [priority.word().to_owned(), priority.word().to_lowercase(), priority.word().to_uppercase()] {
+                assert_eq!(Priority::parse(&word), Ok(priority));
+            }
+        }
+        assert_eq!(Priority::parse("Info"), Ok(Priority::Informational));
+        for word in ["", "warn", "unspecified", "emergency "] {
+            assert_eq!(Priority::parse(word), Err(UnknownPriority(word.to_owned())));
+        }
+        assert!(Priority::ALL.is_sorted());
+        assert!(Priority::Emergency.at_least(Priority::Warning));
+        assert!(Priority::Warning.at_least(Priority::Warning));
+        assert!(!Priority::Notice.at_least(Priority::Warning));
+    }
+
+    #[test]
+    fn event_values_become_output_values() {
+        use crate::event::value::Value as Field;
+        let value = |field: Field<'_>| v1::Value::from(value::Value::from(field));
+        assert_eq!(value(Field::text(b"a\xffb")), v1::Value::from("a\u{fffd}b"));
+        assert_eq!(value(Field::Int(-5)), v1::Value::from(-5_i64));
+        assert_eq!(value(Field::Uint(u64::MAX)), v1::Value::from(u64::MAX));
+        assert_eq!(value(Field::Bool(true)), v1::Value::from(true));
+        assert_eq!(value(Field::TextList(vec![b"a"[..].into()])), v1::Value::from(vec!["a".to_owned()]));
+    }
+}

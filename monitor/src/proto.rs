@@ -8,7 +8,6 @@ pub mod v1 {
         unused_qualifications,
         clippy::allow_attributes,
         clippy::allow_attributes_without_reason,
-        clippy::doc_markdown,
         clippy::pedantic,
         reason = "generated code"
     )]

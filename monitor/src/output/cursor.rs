@@ -122,7 +122,18 @@ mod tests {
 
     #[test]
     fn text_that_no_agent_gave_is_refused() {
-        for text in ["", ":", "a:1", "a:1:2", ":1:2:3", "a:-1:0:0", "a:+1:0:0", "a:01:0:0", "a:1:0:", "a:1:0:18446744073709551616"] {
+        for text in [
+            "",
+            ":",
+            "a:1",
+            "a:1:2",
+            ":1:2:3",
+            "a:-1:0:0",
+            "a:+1:0:0",
+            "a:01:0:0",
+            "a:1:0:",
+            "a:1:0:18446744073709551616",
+        ] {
             assert_eq!(parse(text), Err(Malformed), "{text:?}");
         }
         assert_eq!(parse(&format!("{}:1:0:0", "e".repeat(300))), Err(Malformed));

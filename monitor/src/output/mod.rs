@@ -17,3 +17,8 @@ pub mod socket;
 pub mod stdout;
 pub mod subscribe;
 pub mod tail;
+
+#[cfg(test)]
+pub(crate) mod sample;
+#[cfg(test)]
+mod tests;

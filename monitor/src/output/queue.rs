@@ -240,3 +240,145 @@ impl<W: Write> Direct<W> {
         result
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{BufRead as _, BufReader, PipeReader, Read as _},
+        sync::Mutex,
+    };
+
+    use super::*;
+    use crate::output::sample;
+
+    const LONG: Duration = Duration::from_secs(20);
+
+    /// What the writer says on stderr.
+    #[derive(Clone, Default)]
+    struct Notes(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Notes {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn printer(capacity: (usize, usize)) -> (Printer, PipeReader, Notes) {
+        let (reader, writer) = io::pipe().unwrap();
+        let notes = Notes::default();
+        let printer = Printer::with_capacity(Format::Json, Colour::Off, writer, notes.clone(), capacity).unwrap();
+        (printer, reader, notes)
+    }
+
+    fn sequences(text: &str) -> Vec<u64> {
+        let sequence =
+            |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["sequence"].as_u64().unwrap();
+        text.lines().map(sequence).collect()
+    }
+
+    #[test]
+    fn findings_are_printed_in_order_and_at_once() {
+        let (printer, reader, notes) = printer((CAPACITY, CAPACITY_BYTES));
+        let mut reader = BufReader::new(reader);
+        let mut text = String::new();
+        for sequence in 1..=3 {
+            assert_eq!(printer.print(Arc::new(sample::drift(sequence))), Printed::Queued);
+            reader.read_line(&mut text).unwrap();
+        }
+        assert_eq!(sequences(&text), [1, 2, 3]);
+        let summary = printer.finish(LONG);
+        assert!(matches!(summary, Summary { lost: 0, unfinished: false, error: None }), "{summary:?}");
+        assert!(notes.0.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_reader_that_stops_loses_findings_and_is_told_the_exact_number() {
+        for capacity in [(64, CAPACITY_BYTES), (CAPACITY, 64 << 10)] {
+            let (printer, mut reader, notes) = printer(capacity);
+            let made = 20_000;
+            let mut queued = 0;
+            for sequence in 1..=made {
+                match printer.print(Arc::new(sample::drift(sequence))) {
+                    Printed::Queued => queued += 1,
+                    Printed::Lost => {}
+                    Printed::Closed => panic!("the reader is there"),
+                }
+            }
+            let lost = printer.lost();
+            assert!(lost > 0);
+            assert_eq!(queued + lost, made);
+            let reading = thread::spawn(move || {
+                let mut text = String::new();
+                reader.read_to_string(&mut text).unwrap();
+                text
+            });
+            let summary = printer.finish(LONG);
+            assert!(!summary.unfinished);
+            assert_eq!(summary.lost, lost);
+            let printed = sequences(&reading.join().unwrap());
+            assert_eq!(printed.len() as u64, queued);
+            assert!(printed.is_sorted());
+            let said = String::from_utf8(notes.0.lock().unwrap().clone()).unwrap();
+            let told = said.lines().map(|line| {
+                let number = line.strip_prefix("monitor: ").unwrap().split(' ').next().unwrap();
+                assert!(line.ends_with(" not printed: stdout too slow"), "{line}");
+                number.parse::<u64>().unwrap()
+            });
+            assert_eq!(told.sum::<u64>(), lost, "{said}");
+        }
+    }
+
+    #[test]
+    fn a_reader_that_goes_away_ends_output_quietly() {
+        let (printer, reader, notes) = printer((CAPACITY, CAPACITY_BYTES));
+        drop(reader);
+        printer.print(Arc::new(sample::drift(1)));
+        let started = Instant::now();
+        while !printer.is_closed() {
+            assert!(started.elapsed() < LONG);
+            thread::yield_now();
+        }
+        assert_eq!(printer.print(Arc::new(sample::drift(2))), Printed::Closed);
+        let summary = printer.finish(LONG);
+        assert!(matches!(summary, Summary { lost: 0, unfinished: true, error: None }), "{summary:?}");
+        assert!(notes.0.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_full_disk_is_an_error() {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let printer = Printer::start(Format::Falco, Colour::Off, full, io::sink()).unwrap();
+        printer.print(Arc::new(sample::drift(1)));
+        let error = printer.finish(LONG).error.unwrap();
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+    }
+
+    #[test]
+    fn a_reader_that_never_reads_does_not_keep_the_agent_from_ending() {
+        let (printer, reader, _) = printer((CAPACITY, CAPACITY_BYTES));
+        for sequence in 1..=1000 {
+            printer.print(Arc::new(sample::drift(sequence)));
+        }
+        assert!(printer.finish(Duration::from_millis(20)).unfinished);
+        drop(reader);
+    }
+
+    #[test]
+    fn direct_output_loses_nothing_and_tells_of_a_closed_reader() {
+        let (reader, writer) = io::pipe().unwrap();
+        let reading =
+            thread::spawn(move || BufReader::new(reader).lines().take(5000).map(Result::unwrap).collect::<Vec<_>>());
+        let mut direct = Direct::new(Format::Json, Colour::Off, writer);
+        for sequence in 1..=5000 {
+            direct.buffer(&sample::drift(sequence)).unwrap();
+        }
+        direct.flush().unwrap();
+        assert_eq!(sequences(&reading.join().unwrap().join("\n")), (1..=5000).collect::<Vec<_>>());
+        let error = direct.print(&sample::drift(1)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+    }
+}

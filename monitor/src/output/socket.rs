@@ -59,7 +59,9 @@ pub enum BindError {
         directory: PathBuf,
     },
     /// The directory does not take the socket.
-    #[error("cannot create the socket {path:?}: {source}: run as root, or choose a path in a directory that you can write to")]
+    #[error(
+        "cannot create the socket {path:?}: {source}: run as root, or choose a path in a directory that you can write to"
+    )]
     NotWritable {
         /// The socket.
         path: PathBuf,
@@ -257,5 +259,136 @@ impl Lock {
     fn remove(&self) {
         // A file that is left is no lock: the next agent takes it over.
         let _ = fs::remove_file(&self.path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    fn directory() -> tempfile::TempDir {
+        tempfile::tempdir().unwrap()
+    }
+
+    #[tokio::test]
+    async fn the_socket_is_its_owners_alone_and_goes_with_it() {
+        let directory = directory();
+        let path = directory.path().join("monitor").join("monitor.sock");
+        let socket = Socket::bind(&path).await.unwrap();
+        let metadata = fs::metadata(&path).unwrap();
+        assert!(metadata.file_type().is_socket());
+        assert_eq!(metadata.permissions().mode() & 0o777, 0o600);
+        assert_eq!(socket.path(), path);
+        UnixStream::connect(&path).await.unwrap();
+        drop(socket);
+        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_second_agent_is_told_who_is_first() {
+        let directory = directory();
+        let path = directory.path().join("a.sock");
+        let first = Socket::bind(&path).await.unwrap();
+        let error = Socket::bind(&path).await.unwrap_err();
+        let pid = std::process::id();
+        assert_eq!(
+            error.to_string(),
+            format!("another agent is serving on {path:?} (pid {pid}): stop it, or choose another path")
+        );
+        UnixStream::connect(&path).await.unwrap();
+        drop(first);
+        Socket::bind(&path).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_server_without_our_lock_is_left_alone_too() {
+        let directory = directory();
+        let path = directory.path().join("a.sock");
+        let _foreign = UnixListener::bind(&path).unwrap();
+        let error = Socket::bind(&path).await.unwrap_err();
+        assert!(matches!(error, BindError::Occupied { pid: Some(_), .. }), "{error}");
+        assert!(path.exists());
+        assert!(!directory.path().join("a.sock.lock").exists());
+    }
+
+    #[tokio::test]
+    async fn a_socket_without_an_owner_is_replaced() {
+        let directory = directory();
+        let path = directory.path().join("a.sock");
+        drop(UnixListener::bind(&path).unwrap());
+        fs::write(directory.path().join("a.sock.lock"), "").unwrap();
+        let _socket = Socket::bind(&path).await.unwrap();
+        UnixStream::connect(&path).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_is_not_a_socket_is_refused_and_kept() {
+        let directory = directory();
+        let file = directory.path().join("file");
+        fs::write(&file, "precious").unwrap();
+        let link = directory.path().join("link");
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        for path in [&file, &link, &directory.path().join("sub")] {
+            let _ = fs::create_dir(directory.path().join("sub"));
+            let error = Socket::bind(path).await.unwrap_err();
+            assert!(matches!(error, BindError::NotASocket(_)), "{error}");
+        }
+        assert_eq!(fs::read_to_string(&link).unwrap(), "precious");
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_took_our_place_is_not_removed() {
+        let directory = directory();
+        let path = directory.path().join("a.sock");
+        let socket = Socket::bind(&path).await.unwrap();
+        fs::remove_file(&path).unwrap();
+        let _other = UnixListener::bind(&path).unwrap();
+        drop(socket);
+        assert!(path.exists());
+    }
+
+    #[tokio::test]
+    async fn impossible_paths_say_why() {
+        let directory = directory();
+        let deep = directory.path().join("no/such/a.sock");
+        let error = Socket::bind(&deep).await.unwrap_err();
+        assert!(matches!(error, BindError::NoDirectory { .. }), "{error}");
+        assert!(error.to_string().contains("no/such\" does not exist"), "{error}");
+
+        let room = MAX_PATH_BYTES - directory.path().as_os_str().len() - 1;
+        let longest = directory.path().join("s".repeat(room));
+        drop(Socket::bind(&longest).await.unwrap());
+        let error = Socket::bind(&directory.path().join("s".repeat(room + 1))).await.unwrap_err();
+        assert!(matches!(error, BindError::PathTooLong { bytes: 108, .. }), "{error}");
+
+        // Not even root can make files in sysfs.
+        let error = Socket::bind(Path::new("/sys/monitor.sock")).await.unwrap_err();
+        assert!(matches!(error, BindError::NotWritable { .. }), "{error}");
+
+        let file = directory.path().join("file");
+        fs::write(&file, "").unwrap();
+        let error = Socket::bind(&file.join("a.sock")).await.unwrap_err();
+        assert!(matches!(error, BindError::Io { .. }), "{error}");
+
+        for path in ["/", "", ".."] {
+            let error = Socket::bind(Path::new(path)).await.unwrap_err();
+            assert!(matches!(error, BindError::NoFileName(_)), "{path}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_lock_on_a_removed_file_is_not_taken_for_the_lock() {
+        let directory = directory();
+        let socket = directory.path().join("a.sock");
+        let first = Lock::take(&socket).unwrap().unwrap();
+        assert!(Lock::take(&socket).unwrap().is_none());
+        first.remove();
+        let second = Lock::take(&socket).unwrap().unwrap();
+        drop(first);
+        assert!(Lock::take(&socket).unwrap().is_none());
+        drop(second);
+        assert!(Lock::take(&socket).unwrap().is_some());
     }
 }

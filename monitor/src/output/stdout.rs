@@ -235,3 +235,114 @@ impl Serialize for OutputFields<'_> {
 fn timestamp(unix_nano: u64) -> Timestamp {
     Timestamp::from_nanosecond(i128::from(unix_nano)).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        output::sample,
+        proto::v1::{Drift, Writer},
+    };
+
+    fn line(format: Format, colour: Colour, finding: &Finding) -> String {
+        let mut out = Vec::new();
+        format.write(finding, colour, &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn compact_says_when_how_bad_where_who_and_what() {
+        assert_eq!(
+            line(Format::Compact, Colour::Off, &sample::drift(1)),
+            "12:34:56.789 Warning   3f2a9c0d1e4b pod=7b0f2c9e-1111-2222-3333-444455556666 x[4242]: new program run \
+             (path=/tmp/x proc=x) (written by cp[4240])\n"
+        );
+        assert_eq!(
+            line(Format::Compact, Colour::Off, &sample::seccomp(1)),
+            "12:34:56.789 Notice    host x[4242]: new program run (path=/tmp/x proc=x)\n"
+        );
+        assert_eq!(line(Format::Compact, Colour::Off, &Finding::default()), "00:00:00.000 Unspecified host \n");
+    }
+
+    #[test]
+    fn compact_does_not_repeat_a_writer_that_the_message_names() {
+        let finding = Finding { message: "written by cp[4240]".to_owned(), ..sample::drift(1) };
+        let text = line(Format::Compact, Colour::Off, &finding);
+        assert!(text.ends_with("x[4242]: written by cp[4240]\n"), "{text}");
+    }
+
+    #[test]
+    fn colours_add_escape_sequences_and_nothing_else() {
+        let coloured = line(Format::Compact, Colour::On, &sample::drift(1));
+        assert!(coloured.contains("\u{1b}[33mWarning"), "{coloured:?}");
+        let plain = anstream::adapter::strip_str(&coloured).to_string();
+        assert_eq!(plain, line(Format::Compact, Colour::Off, &sample::drift(1)));
+        for format in [Format::Json, Format::Falco] {
+            assert_eq!(line(format, Colour::On, &sample::drift(1)), line(format, Colour::Off, &sample::drift(1)));
+        }
+    }
+
+    #[test]
+    fn hostile_names_stay_on_their_line_and_do_not_reach_the_terminal() {
+        let hostile = "a\n\r\t\u{1b}[2J\u{7f}\u{9b}31m\u{202e}\"é";
+        let mut finding = sample::drift(1);
+        finding.message = hostile.to_owned();
+        if let Some(process) = &mut finding.process {
+            process.name = hostile.to_owned();
+        }
+        if let Some(container) = &mut finding.container {
+            (container.id, container.pod_uid) = (hostile.to_owned(), hostile.to_owned());
+        }
+        if let Some(Detail::Drift(Drift { writer: Some(Writer { process: Some(writer), .. }), .. })) =
+            &mut finding.detail
+        {
+            writer.name = hostile.to_owned();
+        }
+        for format in [Format::Compact, Format::Json, Format::Falco] {
+            let text = line(format, Colour::Off, &finding);
+            assert_eq!(text.matches(is_unprintable).collect::<String>(), "\n", "{format}: {text:?}");
+        }
+        let compact = line(Format::Compact, Colour::Off, &finding);
+        assert!(compact.contains(r#" a\n\r\t\u{1b}[2J\u{7f}\u{9b}31m\u{202e}"é[4242]: "#), "{compact}");
+    }
+
+    #[test]
+    fn falco_alerts_are_falcos_key_for_key() {
+        assert_eq!(
+            line(Format::Falco, Colour::Off, &sample::drift(1)),
+            "{\"hostname\":\"node-1\",\"output\":\"12:34:56.789012345: Warning new program run (path=/tmp/x proc=x)\",\
+             \"output_fields\":{\"evt.time\":1795437296789012345,\"fd.num\":-1,\"k8s.ns.name\":null,\
+             \"proc.args\":[\"-a\",\"-b\"],\"proc.is_exe_upper_layer\":true,\"proc.name\":\"x\",\"proc.pid\":4242},\
+             \"priority\":\"Warning\",\"rule\":\"Drift Execution\",\"source\":\"syscall\",\
+             \"tags\":[\"container\",\"mitre_execution\"],\"time\":\"2026-11-23T12:34:56.789012345Z\"}\n"
+        );
+    }
+
+    #[test]
+    fn falco_alerts_keep_the_time_field_of_the_output_and_sort_it_in() {
+        let fields = |names: &[&str]| {
+            let output_fields = names.iter().map(|name| ((*name).to_owned(), Value::from("v"))).collect();
+            let text = line(Format::Falco, Colour::Off, &Finding { output_fields, ..Finding::default() });
+            let start = text.find("\"output_fields\":").unwrap();
+            text[start..text.find(",\"priority\"").unwrap()].to_owned()
+        };
+        assert_eq!(fields(&["evt.time"]), r#""output_fields":{"evt.time":"v"}"#);
+        assert_eq!(fields(&[]), r#""output_fields":{"evt.time":0}"#);
+        assert_eq!(fields(&["a", "evt.type"]), r#""output_fields":{"a":"v","evt.time":0,"evt.type":"v"}"#);
+        assert_eq!(fields(&["a", "b"]), r#""output_fields":{"a":"v","b":"v","evt.time":0}"#);
+    }
+
+    #[test]
+    fn every_time_of_64_bits_has_a_text() {
+        let finding = Finding { time_unix_nano: u64::MAX, ..sample::drift(1) };
+        assert!(line(Format::Falco, Colour::Off, &finding).contains("\"time\":\"2554-07-21T23:34:33.709551615Z\""));
+    }
+
+    #[test]
+    fn formats_read_back_by_name() {
+        for format in [Format::Compact, Format::Json, Format::Falco] {
+            assert_eq!(format.to_string().parse(), Ok(format));
+        }
+        assert_eq!("yaml".parse::<Format>(), Err(UnknownFormat("yaml".to_owned())));
+    }
+}

@@ -231,10 +231,7 @@ impl TailError {
 
 /// Reads findings and hands them, and what happens around them, to `on_event` until it breaks off. The first connection
 /// must succeed; after that the agent may come and go.
-pub async fn run(
-    options: Options,
-    on_event: impl FnMut(Event<'_>) -> ControlFlow<()>,
-) -> Result<Outcome, TailError> {
+pub async fn run(options: Options, on_event: impl FnMut(Event<'_>) -> ControlFlow<()>) -> Result<Outcome, TailError> {
     let mut tail = Tail { cursor: None, findings: 0, tries: 0, options, on_event };
     let end = tail.run().await?;
     Ok(Outcome { end, findings: tail.findings, cursor: tail.cursor })
