@@ -319,9 +319,9 @@ mod tests {
             let summary = printer.finish(LONG);
             assert!(!summary.unfinished);
             assert_eq!(summary.lost, lost);
-            let printed = sequences(&reading.join().unwrap());
-            assert_eq!(printed.len() as u64, queued);
-            assert!(printed.is_sorted());
+            let shown = sequences(&reading.join().unwrap());
+            assert_eq!(shown.len() as u64, queued);
+            assert!(shown.is_sorted());
             let said = String::from_utf8(notes.0.lock().unwrap().clone()).unwrap();
             let told = said.lines().map(|line| {
                 let number = line.strip_prefix("monitor: ").unwrap().split(' ').next().unwrap();

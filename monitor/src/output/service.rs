@@ -34,7 +34,7 @@ pub const FINDINGS_SERVICE: &str = "monitor.v1.Findings";
 
 /// What the agent knows of itself. Both are asked for by any consumer at any time: cheap, and without waiting.
 pub trait Status: Send + Sync + 'static {
-    /// Who it is.
+    /// Who it is. The epoch is the hub's and need not be filled in.
     fn info(&self) -> GetInfoResponse;
 
     /// How it is doing. Subscribers need not be filled in.
@@ -142,7 +142,7 @@ struct Service {
 #[tonic::async_trait]
 impl Agent for Service {
     async fn get_info(&self, _: Request<GetInfoRequest>) -> Result<Response<GetInfoResponse>, tonic::Status> {
-        Ok(Response::new(self.status.info()))
+        Ok(Response::new(GetInfoResponse { epoch: self.hub.epoch().to_owned(), ..self.status.info() }))
     }
 
     async fn get_status(&self, _: Request<GetStatusRequest>) -> Result<Response<GetStatusResponse>, tonic::Status> {

@@ -81,7 +81,8 @@ impl FromStr for Endpoint {
             return if path.is_empty() { Err(unsupported()) } else { Ok(Endpoint::Unix(PathBuf::from(path))) };
         }
         let uri: Uri = text.parse().map_err(|_| unsupported())?;
-        let (Some("http"), Some(host), Some(port)) = (uri.scheme_str(), uri.host(), uri.port_u16()) else {
+        let host = uri.host().filter(|host| !host.is_empty());
+        let (Some("http"), Some(host), Some(port)) = (uri.scheme_str(), host, uri.port_u16()) else {
             return Err(unsupported());
         };
         let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
@@ -415,4 +416,62 @@ fn backoff(tries: u32, random: u64) -> Duration {
 /// Some number. The standard library seeds its hashers from the system's randomness.
 fn random() -> u64 {
     RandomState::new().hash_one(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints_are_unix_sockets_and_loopback_ports() {
+        let unix = |path: &str| Ok(Endpoint::Unix(PathBuf::from(path)));
+        assert_eq!("unix:/run/a.sock".parse(), unix("/run/a.sock"));
+        assert_eq!("unix:///run/a.sock".parse(), unix("/run/a.sock"));
+        assert_eq!("unix:a.sock".parse(), unix("a.sock"));
+        for port in ["127.0.0.1:5000", "127.9.9.9:1", "[::1]:5000", "localhost:5000"] {
+            let endpoint: Endpoint = format!("http://{port}").parse().unwrap();
+            assert_eq!(endpoint, Endpoint::Loopback(port.to_owned()));
+            assert_eq!(endpoint.to_string().parse(), Ok(endpoint));
+        }
+    }
+
+    #[test]
+    fn endpoints_that_do_not_work_say_what_does() {
+        for text in
+            ["", "unix:", "unix://", "/run/a.sock", "https://127.0.0.1:1", "tcp://x:1", "http://127.0.0.1", "http://:1"]
+        {
+            let error = text.parse::<Endpoint>().unwrap_err();
+            assert_eq!(error, EndpointError::Unsupported(text.to_owned()));
+            assert!(error.to_string().ends_with("expected unix:PATH or http://127.0.0.1:PORT"));
+        }
+        for text in
+            ["http://10.0.0.1:1", "http://node-1:1", "http://localhost.evil.example:1", "http://[2001:db8::1]:1"]
+        {
+            assert_eq!(text.parse::<Endpoint>(), Err(EndpointError::NotLoopback(text.to_owned())));
+        }
+    }
+
+    #[test]
+    fn a_socket_of_root_asks_for_sudo() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let denied = || io::Error::from(ErrorKind::PermissionDenied);
+        let error = unix_error(file.path(), denied());
+        let expected = owner(Some(fs::metadata(file.path()).unwrap().uid()));
+        assert_eq!(error.to_string(), format!("permission denied: {:?} belongs to {expected}", file.path()));
+        assert_eq!(owner(Some(0)), "root: use sudo");
+        let error = unix_error(Path::new("/no/such"), denied());
+        assert!(error.to_string().ends_with("belongs to another user: use sudo"));
+        assert!(!error.may_pass());
+    }
+
+    #[test]
+    fn waits_grow_to_ten_seconds_and_are_scattered() {
+        let waits: Vec<Duration> = (0..40).map(|tries| backoff(tries, u64::MAX)).collect();
+        assert!(waits.is_sorted());
+        assert!(waits[0] <= Duration::from_millis(100));
+        assert!(waits[39] <= Duration::from_secs(10) && waits[39] > Duration::from_secs(9));
+        assert_eq!(backoff(u32::MAX, 0), Duration::from_secs(5));
+        let scattered: std::collections::BTreeSet<Duration> = (0..64).map(|_| backoff(10, random())).collect();
+        assert!(scattered.len() > 8);
+    }
 }
