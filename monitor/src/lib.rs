@@ -6,6 +6,8 @@
 pub mod capture;
 pub mod decode;
 pub mod event;
+pub mod finding;
+pub mod output;
 pub mod proto;
 pub mod record;
 pub mod seccomp;

@@ -4,7 +4,13 @@
 
 /// Package `monitor.v1`.
 pub mod v1 {
-    #![expect(missing_docs, reason = "generated code; every message is documented in the protos")]
+    #![expect(
+        unused_qualifications,
+        clippy::allow_attributes,
+        clippy::allow_attributes_without_reason,
+        clippy::pedantic,
+        reason = "generated code"
+    )]
     tonic::include_proto!("monitor.v1");
 
     /// The compiled descriptors, for reflection.

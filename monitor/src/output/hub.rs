@@ -1,0 +1,705 @@
+//! The last findings of this run, which any number of subscribers read at their own pace.
+//!
+//! One ring and positions in it: starting at the tail, at the earliest kept finding or at a cursor, and falling behind,
+//! are all the same thing, a position that is compared with what the ring still holds. Publishing takes a short lock and
+//! wakes the subscribers; it does not know how many there are or how slow.
+//!
+//! Invariants: sequences in the ring rise by one; a subscriber gets every finding after its position or is told the exact
+//! number that it did not get.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use prost::Message as _;
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout_at},
+};
+
+use super::cursor::{self, Losses, Position, RecordLoss};
+use crate::proto::v1::{
+    Batch, Filter, Finding, Heartbeat, Kind, LossReport, Open, Priority, StartFrom, SubscribeResponse,
+    subscribe_response::Response,
+};
+
+/// Most findings in one batch.
+const BATCH_FINDINGS: usize = 256;
+/// Most bytes of findings in one batch; a larger finding is sent alone. Consumers accept messages of 4 MiB by default.
+const BATCH_BYTES: usize = 1 << 20;
+
+/// Bounds of a hub.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Most findings kept.
+    pub findings: usize,
+    /// Most bytes of findings kept, as they are encoded.
+    pub bytes: usize,
+    /// Most subscribers at a time.
+    pub subscribers: usize,
+    /// After how long without anything to send a subscriber gets a heartbeat.
+    pub heartbeat: Duration,
+    /// How long a consumer may take to say what it wants.
+    pub open_within: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            findings: 4096,
+            bytes: 8 << 20,
+            subscribers: 64,
+            heartbeat: Duration::from_secs(10),
+            open_within: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Why a subscription was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// A field of the request cannot be meant.
+    #[error("open.{field}: {reason}")]
+    Invalid {
+        /// The field.
+        field: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Too many are subscribed.
+    #[error("{0} consumers are subscribed already")]
+    TooManySubscribers(
+        /// How many.
+        usize,
+    ),
+}
+
+impl OpenError {
+    fn invalid(field: &'static str, reason: impl Into<String>) -> Self {
+        OpenError::Invalid { field, reason: reason.into() }
+    }
+}
+
+/// The last findings, shared by the pipeline that publishes and the subscriptions that read.
+#[derive(Debug)]
+pub struct Hub {
+    epoch: String,
+    limits: Limits,
+    ring: Mutex<Ring>,
+    changed: watch::Sender<()>,
+}
+
+#[derive(Debug, Default)]
+struct Ring {
+    entries: VecDeque<Entry>,
+    bytes: usize,
+    /// Sequence of the newest finding ever published; 0 before the first.
+    newest: u64,
+    losses: Losses,
+    closed: bool,
+}
+
+#[derive(Debug)]
+struct Entry {
+    finding: Arc<Finding>,
+    bytes: usize,
+}
+
+impl Ring {
+    /// The position before the oldest finding that is kept.
+    fn earliest(&self) -> u64 {
+        self.entries.front().map_or(self.newest, |entry| entry.finding.sequence.saturating_sub(1))
+    }
+
+    fn evict_oldest(&mut self) {
+        if let Some(entry) = self.entries.pop_front() {
+            self.bytes -= entry.bytes;
+        }
+    }
+}
+
+/// What follows a position.
+struct Next {
+    /// Findings between the position and the first of `findings` that are not kept any more.
+    missing: u64,
+    findings: Vec<Arc<Finding>>,
+    /// Records lost since the start.
+    losses: Losses,
+    /// Nothing more will come after `findings`, if they are empty.
+    closed: bool,
+}
+
+impl Hub {
+    /// A hub for the run that `epoch` names. The name must differ from that of every other run on this host.
+    pub fn new(epoch: impl Into<String>) -> Arc<Hub> {
+        Hub::with_limits(epoch, Limits::default())
+    }
+
+    /// The same with other bounds.
+    pub fn with_limits(epoch: impl Into<String>, limits: Limits) -> Arc<Hub> {
+        let (changed, _) = watch::channel(());
+        Arc::new(Hub { epoch: epoch.into(), limits, ring: Mutex::default(), changed })
+    }
+
+    /// Identity of this run.
+    pub fn epoch(&self) -> &str {
+        &self.epoch
+    }
+
+    /// The bounds it keeps.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Subscribers now.
+    pub fn subscribers(&self) -> usize {
+        self.changed.receiver_count()
+    }
+
+    /// Hands a finding to every subscriber. Its sequence must be the one after that of the finding before, from 1 on. To
+    /// be called from one thread; waits for no subscriber.
+    pub fn publish(&self, finding: Arc<Finding>) {
+        let bytes = finding.encoded_len();
+        let mut ring = self.lock();
+        debug_assert_eq!(finding.sequence, ring.newest + 1, "sequences rise by one");
+        ring.newest = finding.sequence;
+        ring.bytes += bytes;
+        ring.entries.push_back(Entry { finding, bytes });
+        while ring.entries.len() > self.limits.findings || ring.bytes > self.limits.bytes {
+            ring.evict_oldest();
+        }
+        drop(ring);
+        self.changed.send_replace(());
+    }
+
+    /// Tells every subscriber that `records` more did not become events.
+    pub fn report_record_loss(&self, cause: RecordLoss, records: u64) {
+        if records == 0 {
+            return;
+        }
+        self.lock().losses.add(cause, records);
+        self.changed.send_replace(());
+    }
+
+    /// Says that nothing more will be published: subscriptions end when they have sent what is left.
+    pub fn close(&self) {
+        self.lock().closed = true;
+        self.changed.send_replace(());
+    }
+
+    /// A subscription as `open` asks for it. Findings published after this returns are in it.
+    pub fn subscribe(self: &Arc<Self>, open: Open) -> Result<Subscription, OpenError> {
+        let filter = open.filter.unwrap_or_default();
+        check(&filter)?;
+        let ring = self.lock();
+        let (position, expired) = self.start(&ring, open.start_from, &open.cursor)?;
+        if self.subscribers() >= self.limits.subscribers {
+            return Err(OpenError::TooManySubscribers(self.subscribers()));
+        }
+        // Still under the lock, which makes the count exact.
+        let changed = self.changed.subscribe();
+        drop(ring);
+        let mut subscription = Subscription {
+            hub: Arc::clone(self),
+            position,
+            filter,
+            changed,
+            pending: VecDeque::new(),
+            idle_until: Instant::now(),
+        };
+        if let Some(findings) = expired {
+            subscription.push_loss(LossReport { findings, cause: "expired".to_owned(), ..LossReport::default() });
+        }
+        subscription.push_heartbeat();
+        Ok(subscription)
+    }
+
+    /// Where to start, and how many findings the consumer can't have any more if it asked for some.
+    fn start(&self, ring: &Ring, start_from: i32, cursor: &str) -> Result<(Position, Option<u64>), OpenError> {
+        let start_from = StartFrom::try_from(start_from)
+            .map_err(|_| OpenError::invalid("start_from", format!("{start_from} is not known to this agent")))?;
+        if start_from != StartFrom::Cursor && !cursor.is_empty() {
+            return Err(OpenError::invalid("cursor", "only START_FROM_CURSOR takes one"));
+        }
+        let earliest = Position { sequence: ring.earliest(), losses: Losses::default() };
+        match start_from {
+            StartFrom::Unspecified | StartFrom::Tail => {
+                Ok((Position { sequence: ring.newest, losses: ring.losses }, None))
+            }
+            StartFrom::Earliest => Ok((earliest, None)),
+            StartFrom::Cursor => {
+                let (epoch, position) =
+                    cursor::parse(cursor).map_err(|error| OpenError::invalid("cursor", error.to_string()))?;
+                if epoch != self.epoch {
+                    return Ok((earliest, Some(earliest.sequence)));
+                }
+                if position.sequence > ring.newest {
+                    return Err(OpenError::invalid("cursor", "is ahead of the newest finding of this agent"));
+                }
+                let missing = earliest.sequence.saturating_sub(position.sequence);
+                let start = Position { sequence: position.sequence + missing, losses: position.losses };
+                Ok((start, (missing > 0).then_some(missing)))
+            }
+        }
+    }
+
+    /// What follows a position, bounded to one batch.
+    fn after(&self, position: u64) -> Next {
+        let ring = self.lock();
+        let missing = ring.earliest().saturating_sub(position);
+        let from = ring.entries.partition_point(|entry| entry.finding.sequence <= position);
+        let mut bytes = 0;
+        let findings = ring
+            .entries
+            .range(from..)
+            .take(BATCH_FINDINGS)
+            .take_while(|entry| {
+                let first = bytes == 0;
+                bytes += entry.bytes;
+                first || bytes <= BATCH_BYTES
+            })
+            .map(|entry| Arc::clone(&entry.finding))
+            .collect();
+        Next { missing, findings, losses: ring.losses, closed: ring.closed }
+    }
+
+    /// Nothing under the lock can panic half-way, so a poisoned ring is whole.
+    fn lock(&self) -> MutexGuard<'_, Ring> {
+        self.ring.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Refuses a filter that cannot be meant.
+fn check(filter: &Filter) -> Result<(), OpenError> {
+    const MAX_RULES: usize = 1024;
+    if Priority::try_from(filter.min_priority).is_err() {
+        let reason = format!("{} is not known to this agent", filter.min_priority);
+        return Err(OpenError::invalid("filter.min_priority", reason));
+    }
+    if filter.rules.len() > MAX_RULES {
+        return Err(OpenError::invalid("filter.rules", format!("more than {MAX_RULES}")));
+    }
+    for kind in &filter.kinds {
+        if matches!(Kind::try_from(*kind), Err(_) | Ok(Kind::Unspecified)) {
+            return Err(OpenError::invalid("filter.kinds", format!("{kind} is not known to this agent")));
+        }
+    }
+    Ok(())
+}
+
+/// Whether a finding passes a filter.
+fn passes(filter: &Filter, finding: &Finding) -> bool {
+    (filter.min_priority() == Priority::Unspecified || finding.priority().at_least(filter.min_priority()))
+        && (filter.rules.is_empty() || filter.rules.contains(&finding.rule))
+        && (filter.kinds.is_empty() || filter.kinds.contains(&finding.kind))
+}
+
+/// One subscriber's place in the stream.
+#[derive(Debug)]
+pub struct Subscription {
+    hub: Arc<Hub>,
+    position: Position,
+    filter: Filter,
+    changed: watch::Receiver<()>,
+    pending: VecDeque<Response>,
+    idle_until: Instant,
+}
+
+impl Subscription {
+    /// The next thing to send; `None` when the hub is closed and everything was sent. Nothing is lost if the future is
+    /// dropped before it is ready.
+    pub async fn next(&mut self) -> Option<SubscribeResponse> {
+        loop {
+            if let Some(response) = self.pending.pop_front() {
+                self.idle_until = Instant::now() + self.hub.limits.heartbeat;
+                return Some(SubscribeResponse { response: Some(response) });
+            }
+            // Before the look at the ring, so that a change after it is not missed.
+            self.changed.mark_unchanged();
+            let next = self.hub.after(self.position.sequence);
+            let end = next.closed && next.findings.is_empty();
+            let advanced = self.advance(&next);
+            if !self.pending.is_empty() {
+                continue;
+            }
+            if end {
+                return None;
+            }
+            if Instant::now() >= self.idle_until {
+                self.push_heartbeat();
+            } else if advanced {
+                // The filter left out a whole batch: give way before the next one.
+                tokio::task::yield_now().await;
+            } else if timeout_at(self.idle_until, self.changed.changed()).await.is_err() {
+                self.push_heartbeat();
+            }
+        }
+    }
+
+    /// Moves past what is next and queues what is to be said of it; whether there were findings.
+    fn advance(&mut self, next: &Next) -> bool {
+        for (cause, records) in next.losses.since(self.position.losses) {
+            self.position.losses.add(cause, records);
+            self.push_loss(LossReport { records, cause: cause.cause().to_owned(), ..LossReport::default() });
+        }
+        if next.missing > 0 {
+            self.position.sequence += next.missing;
+            let cause = "slow_subscriber".to_owned();
+            self.push_loss(LossReport { findings: next.missing, cause, ..LossReport::default() });
+        }
+        let Some(last) = next.findings.last() else { return false };
+        self.position.sequence = last.sequence;
+        let passing = next.findings.iter().filter(|finding| passes(&self.filter, finding));
+        let findings: Vec<Finding> = passing.map(|finding| Finding::clone(finding)).collect();
+        if !findings.is_empty() {
+            self.pending.push_back(Response::Batch(Batch { findings, cursor: self.cursor() }));
+        }
+        true
+    }
+
+    fn push_loss(&mut self, loss: LossReport) {
+        self.pending.push_back(Response::Loss(LossReport { cursor: self.cursor(), ..loss }));
+    }
+
+    fn push_heartbeat(&mut self) {
+        let time_unix_nano = now_unix_nano();
+        self.pending.push_back(Response::Heartbeat(Heartbeat { cursor: self.cursor(), time_unix_nano }));
+    }
+
+    fn cursor(&self) -> String {
+        self.position.cursor(&self.hub.epoch)
+    }
+}
+
+/// The wall clock; 0 before 1970.
+fn now_unix_nano() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::output::sample;
+
+    /// A sequence number and little else, so that sizes are small and equal.
+    fn small(sequence: u64) -> Arc<Finding> {
+        Arc::new(Finding { sequence, ..Finding::default() })
+    }
+
+    fn hub(findings: usize) -> Arc<Hub> {
+        Hub::with_limits("epoch", Limits { findings, ..Limits::default() })
+    }
+
+    fn publish(hub: &Hub, sequences: std::ops::RangeInclusive<u64>) {
+        sequences.for_each(|sequence| hub.publish(small(sequence)));
+    }
+
+    fn earliest() -> Open {
+        Open { start_from: StartFrom::Earliest.into(), ..Open::default() }
+    }
+
+    fn at(cursor: &str) -> Open {
+        Open { start_from: StartFrom::Cursor.into(), cursor: cursor.to_owned(), ..Open::default() }
+    }
+
+    async fn next(subscription: &mut Subscription) -> Response {
+        subscription.next().await.unwrap().response.unwrap()
+    }
+
+    async fn opened(hub: &Arc<Hub>, open: Open) -> Subscription {
+        let mut subscription = hub.subscribe(open).unwrap();
+        assert!(matches!(next(&mut subscription).await, Response::Heartbeat(_)));
+        subscription
+    }
+
+    fn batch(response: Response) -> (Vec<u64>, String) {
+        match response {
+            Response::Batch(batch) => (batch.findings.iter().map(|finding| finding.sequence).collect(), batch.cursor),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn loss(response: Response) -> (u64, u64, String, String) {
+        match response {
+            Response::Loss(loss) => (loss.findings, loss.records, loss.cause, loss.cursor),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn tail_starts_with_what_is_published_next() {
+        let hub = hub(10);
+        publish(&hub, 1..=3);
+        let mut subscription = opened(&hub, Open::default()).await;
+        publish(&hub, 4..=5);
+        assert_eq!(batch(next(&mut subscription).await).0, [4, 5]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn earliest_starts_with_the_oldest_kept_and_batches_are_bounded() {
+        let hub = hub(300);
+        publish(&hub, 1..=1000);
+        let mut subscription = opened(&hub, earliest()).await;
+        assert_eq!(batch(next(&mut subscription).await).0, (701..=956).collect::<Vec<_>>());
+        assert_eq!(batch(next(&mut subscription).await).0, (957..=1000).collect::<Vec<_>>());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_cursor_goes_on_where_it_was_given() {
+        let hub = hub(10);
+        publish(&hub, 1..=3);
+        let mut first = opened(&hub, earliest()).await;
+        let (_, cursor) = batch(next(&mut first).await);
+        publish(&hub, 4..=5);
+        let mut second = opened(&hub, at(&cursor)).await;
+        assert_eq!(batch(next(&mut second).await).0, [4, 5]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_cursor_older_than_the_ring_is_told_what_expired() {
+        let hub = hub(10);
+        publish(&hub, 1..=3);
+        let (_, cursor) = batch(next(&mut opened(&hub, earliest()).await).await);
+        publish(&hub, 4..=20);
+        let mut subscription = hub.subscribe(at(&cursor)).unwrap();
+        let (findings, records, cause, cursor) = loss(next(&mut subscription).await);
+        assert_eq!((findings, records, cause.as_str()), (7, 0, "expired"));
+        assert!(matches!(next(&mut subscription).await, Response::Heartbeat(_)));
+        assert_eq!(batch(next(&mut subscription).await).0, (11..=20).collect::<Vec<_>>());
+        // The loss is not told again to whom comes back with the cursor that came with it.
+        let mut again = opened(&hub, at(&cursor)).await;
+        assert_eq!(batch(next(&mut again).await).0, (11..=20).collect::<Vec<_>>());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_cursor_of_another_run_starts_over_and_says_so() {
+        let hub = hub(10);
+        publish(&hub, 1..=12);
+        let mut subscription = hub.subscribe(at("former:7:0:0")).unwrap();
+        let (findings, _, cause, _) = loss(next(&mut subscription).await);
+        assert_eq!((findings, cause.as_str()), (2, "expired"));
+        assert!(matches!(next(&mut subscription).await, Response::Heartbeat(_)));
+        assert_eq!(batch(next(&mut subscription).await).0, (3..=12).collect::<Vec<_>>());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_subscriber_that_falls_behind_is_told_the_exact_number() {
+        let hub = hub(10);
+        let mut subscription = opened(&hub, Open::default()).await;
+        publish(&hub, 1..=2);
+        assert_eq!(batch(next(&mut subscription).await).0, [1, 2]);
+        publish(&hub, 3..=1000);
+        let (findings, records, cause, cursor) = loss(next(&mut subscription).await);
+        assert_eq!((findings, records, cause.as_str(), cursor.as_str()), (988, 0, "slow_subscriber", "epoch:990:0:0"));
+        assert_eq!(batch(next(&mut subscription).await).0, (991..=1000).collect::<Vec<_>>());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bytes_bound_the_ring_and_a_finding_larger_than_it_is_reported() {
+        let sample = sample::drift(1);
+        let one = sample.encoded_len();
+        let hub = Hub::with_limits("epoch", Limits { bytes: 3 * one, ..Limits::default() });
+        let mut subscription = opened(&hub, Open::default()).await;
+        (1..=5).for_each(|sequence| hub.publish(Arc::new(sample::drift(sequence))));
+        assert_eq!(loss(next(&mut subscription).await).0, 2);
+        assert_eq!(batch(next(&mut subscription).await).0, [3, 4, 5]);
+        hub.publish(Arc::new(Finding { message: "x".repeat(4 * one), ..sample::drift(6) }));
+        assert_eq!(loss(next(&mut subscription).await).0, 1);
+        hub.publish(Arc::new(sample::drift(7)));
+        assert_eq!(batch(next(&mut subscription).await).0, [7]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn large_findings_make_small_batches() {
+        let hub = Hub::new("epoch");
+        for sequence in 1..=4 {
+            let message = "x".repeat(if sequence == 2 { 2 << 20 } else { 400 << 10 });
+            hub.publish(Arc::new(Finding { sequence, message, ..Finding::default() }));
+        }
+        let mut subscription = opened(&hub, earliest()).await;
+        assert_eq!(batch(next(&mut subscription).await).0, [1]);
+        assert_eq!(batch(next(&mut subscription).await).0, [2]);
+        assert_eq!(batch(next(&mut subscription).await).0, [3, 4]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn lost_records_are_told_once_and_also_to_who_was_away() {
+        let hub = hub(10);
+        hub.report_record_loss(RecordLoss::RingFull, 5);
+        let mut subscription = opened(&hub, Open::default()).await;
+        hub.report_record_loss(RecordLoss::RingFull, 0);
+        hub.report_record_loss(RecordLoss::RingFull, 7);
+        hub.report_record_loss(RecordLoss::Unreadable, 2);
+        let (findings, records, cause, _) = loss(next(&mut subscription).await);
+        assert_eq!((findings, records, cause.as_str()), (0, 7, "ring_full"));
+        let (_, records, cause, cursor) = loss(next(&mut subscription).await);
+        assert_eq!((records, cause.as_str()), (2, "unreadable"));
+        hub.report_record_loss(RecordLoss::Unreadable, 3);
+        let mut back = opened(&hub, at(&cursor)).await;
+        let (_, records, cause, _) = loss(next(&mut back).await);
+        assert_eq!((records, cause.as_str()), (3, "unreadable"));
+        let mut from_the_start = opened(&hub, earliest()).await;
+        assert_eq!(loss(next(&mut from_the_start).await).1, 12);
+        assert_eq!(loss(next(&mut from_the_start).await).1, 5);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_is_broken_by_a_heartbeat_every_ten_seconds() {
+        let hub = hub(10);
+        let mut subscription = opened(&hub, Open::default()).await;
+        for _ in 0..3 {
+            let before = Instant::now();
+            let Response::Heartbeat(heartbeat) = next(&mut subscription).await else { panic!() };
+            assert_eq!(before.elapsed().as_secs(), 10);
+            assert_eq!(heartbeat.cursor, "epoch:0:0:0");
+            assert!(heartbeat.time_unix_nano > 0);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn findings_that_the_filter_leaves_out_neither_wake_nor_silence_the_subscriber() {
+        let hub = hub(10_000);
+        let filter = Filter { rules: vec!["other".to_owned()], ..Filter::default() };
+        let mut subscription = opened(&hub, Open { filter: Some(filter), ..Open::default() }).await;
+        let start = Instant::now();
+        let publisher = tokio::spawn({
+            let hub = Arc::clone(&hub);
+            async move {
+                for sequence in 1..=1000 {
+                    hub.publish(small(sequence));
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        });
+        let Response::Heartbeat(heartbeat) = next(&mut subscription).await else { panic!() };
+        assert_eq!(start.elapsed().as_secs(), 10);
+        let passed: u64 = heartbeat.cursor.split(':').nth(1).unwrap().parse().unwrap();
+        assert!((99..=101).contains(&passed), "the cursor passes what was left out: {passed}");
+        publisher.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn filters_are_joined_by_and() {
+        let hub = hub(100);
+        let finding = |sequence, priority: Priority, rule: &str, kind: Kind| Finding {
+            sequence,
+            priority: priority.into(),
+            rule: rule.to_owned(),
+            kind: kind.into(),
+            ..Finding::default()
+        };
+        hub.publish(Arc::new(finding(1, Priority::Warning, "a", Kind::Drift)));
+        hub.publish(Arc::new(finding(2, Priority::Notice, "a", Kind::Drift)));
+        hub.publish(Arc::new(finding(3, Priority::Error, "b", Kind::Drift)));
+        hub.publish(Arc::new(finding(4, Priority::Error, "a", Kind::RuleMatch)));
+        hub.publish(Arc::new(finding(5, Priority::Emergency, "c", Kind::SeccompViolation)));
+        let warning = Priority::Warning.into();
+        let rules = vec!["a".to_owned(), "c".to_owned()];
+        let kinds = vec![Kind::Drift.into(), Kind::SeccompViolation.into()];
+        let none = Filter::default;
+        for (filter, expected) in [
+            (none(), vec![1, 2, 3, 4, 5]),
+            (Filter { min_priority: warning, ..none() }, vec![1, 3, 4, 5]),
+            (Filter { rules: rules.clone(), ..none() }, vec![1, 2, 4, 5]),
+            (Filter { kinds: kinds.clone(), ..none() }, vec![1, 2, 3, 5]),
+            (Filter { min_priority: warning, rules, kinds }, vec![1, 5]),
+        ] {
+            let mut subscription = opened(&hub, Open { filter: Some(filter), ..earliest() }).await;
+            let (sequences, cursor) = batch(next(&mut subscription).await);
+            assert_eq!((sequences, cursor.as_str()), (expected, "epoch:5:0:0"));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_closed_hub_sends_what_is_left_and_ends() {
+        let hub = hub(1000);
+        let mut subscription = opened(&hub, Open::default()).await;
+        publish(&hub, 1..=300);
+        hub.close();
+        assert_eq!(batch(next(&mut subscription).await).0.len(), 256);
+        assert_eq!(batch(next(&mut subscription).await).0.len(), 44);
+        assert_eq!(subscription.next().await, None);
+        assert_eq!(subscription.next().await, None);
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_meant_is_refused_with_the_field() {
+        let hub = hub(10);
+        publish(&hub, 1..=3);
+        let filter = |filter| Open { filter: Some(filter), ..Open::default() };
+        for (open, expected) in [
+            (at("nonsense"), "open.cursor: not a cursor of an agent"),
+            (at(""), "open.cursor: not a cursor of an agent"),
+            (at("epoch:4:0:0"), "open.cursor: is ahead of the newest finding of this agent"),
+            (
+                Open { cursor: "epoch:1:0:0".to_owned(), ..Open::default() },
+                "open.cursor: only START_FROM_CURSOR takes one",
+            ),
+            (Open { start_from: 9, ..Open::default() }, "open.start_from: 9 is not known to this agent"),
+            (
+                filter(Filter { min_priority: 44, ..Filter::default() }),
+                "open.filter.min_priority: 44 is not known to this agent",
+            ),
+            (filter(Filter { kinds: vec![0], ..Filter::default() }), "open.filter.kinds: 0 is not known to this agent"),
+            (
+                filter(Filter { rules: vec![String::new(); 1025], ..Filter::default() }),
+                "open.filter.rules: more than 1024",
+            ),
+        ] {
+            assert_eq!(hub.subscribe(open).unwrap_err().to_string(), expected);
+        }
+        assert_eq!(hub.subscribers(), 0);
+    }
+
+    #[tokio::test]
+    async fn subscribers_are_bounded_and_counted() {
+        let hub = Hub::with_limits("epoch", Limits { subscribers: 2, ..Limits::default() });
+        let first = hub.subscribe(Open::default()).unwrap();
+        let _second = hub.subscribe(Open::default()).unwrap();
+        assert_eq!(hub.subscribe(Open::default()).unwrap_err(), OpenError::TooManySubscribers(2));
+        drop(first);
+        assert_eq!(hub.subscribers(), 1);
+        hub.subscribe(Open::default()).unwrap();
+    }
+
+    proptest! {
+        /// However publishing and reading take turns: what was received and what was reported lost is what was
+        /// published, in order, without overlap.
+        #[test]
+        fn every_finding_is_received_or_reported_lost(
+            kept in 1_usize..40, turns in prop::collection::vec((0_u64..60, 0_usize..3), 1..40)
+        ) {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+            runtime.block_on(async {
+                let hub = hub(kept);
+                let mut subscription = opened(&hub, Open::default()).await;
+                let (mut published, mut reached) = (0, 0);
+                let mut take = |response: Response| match response {
+                    Response::Loss(loss) => reached += loss.findings,
+                    Response::Batch(batch) => for finding in batch.findings {
+                        reached += 1;
+                        assert_eq!(finding.sequence, reached);
+                    },
+                    Response::Heartbeat(heartbeat) => assert_eq!(heartbeat.cursor, format!("epoch:{reached}:0:0")),
+                };
+                for (more, reads) in turns {
+                    publish(&hub, published + 1..=published + more);
+                    published += more;
+                    for _ in 0..reads {
+                        take(next(&mut subscription).await);
+                    }
+                }
+                hub.close();
+                while let Some(response) = subscription.next().await {
+                    take(response.response.unwrap());
+                }
+                assert_eq!(reached, published);
+            });
+        }
+    }
+}

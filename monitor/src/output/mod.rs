@@ -1,0 +1,24 @@
+//! Where findings go: the terminal, and consumers over gRPC.
+//!
+//! The pipeline runs on a plain thread and is never made to wait by an output: each takes an `Arc` of the finding and
+//! returns at once, and what a slow reader misses is counted and told to that reader.
+//!
+//! ```text
+//! pipeline ──┬─ queue ── writer thread ── stdout      (lost: counted, said on stderr)
+//!            └─ hub ──┬─ subscription ── gRPC stream  (lost: loss report in the stream)
+//!                     └─ subscription ── gRPC stream
+//! ```
+
+pub mod cursor;
+pub mod hub;
+pub mod queue;
+pub mod service;
+pub mod socket;
+pub mod stdout;
+pub mod subscribe;
+pub mod tail;
+
+#[cfg(test)]
+pub(crate) mod sample;
+#[cfg(test)]
+mod tests;

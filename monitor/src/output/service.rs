@@ -1,0 +1,152 @@
+//! The agent's gRPC server: findings, what the agent says of itself, health, reflection.
+
+use std::{convert::Infallible, io, sync::Arc, time::Duration};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::watch,
+    time::timeout,
+};
+use tokio_stream::{Stream, wrappers::UnixListenerStream};
+use tonic::{
+    Request, Response,
+    transport::{Server, server::Connected},
+};
+use tonic_health::{ServingStatus, server::HealthReporter};
+
+use super::{hub::Hub, socket::Socket, subscribe};
+use crate::proto::v1::{
+    FILE_DESCRIPTOR_SET, GetInfoRequest, GetInfoResponse, GetStatusRequest, GetStatusResponse,
+    agent_server::{Agent, AgentServer},
+};
+
+/// How long consumers have to take what is left when the agent ends.
+const FAREWELL: Duration = Duration::from_secs(1);
+/// After how long in silence a connection is asked whether it still lives, and how long it may take to answer.
+const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(20));
+/// Requests that one connection may have open.
+const CONCURRENT_STREAMS: u32 = 64;
+
+/// Name of the health service that tells whether the sensor delivers.
+pub const SENSOR_SERVICE: &str = "sensor";
+/// Name of the health service of findings.
+pub const FINDINGS_SERVICE: &str = "monitor.v1.Findings";
+
+/// What the agent knows of itself. Both are asked for by any consumer at any time: cheap, and without waiting.
+pub trait Status: Send + Sync + 'static {
+    /// Who it is. The epoch is the hub's and need not be filled in.
+    fn info(&self) -> GetInfoResponse;
+
+    /// How it is doing. Subscribers need not be filled in.
+    fn status(&self) -> GetStatusResponse;
+
+    /// Whether the sensor delivers, for `grpc.health.v1`; followed until its sender is dropped, which counts as "no".
+    fn sensor(&self) -> watch::Receiver<bool>;
+}
+
+/// Why serving ended early.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// The listener could not be used.
+    #[error("the gRPC socket cannot be used: {0}")]
+    Listener(#[source] io::Error),
+    /// The descriptors do not describe a service. They are built in, so this is a fault of the build.
+    #[error("gRPC reflection: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+    /// The server failed.
+    #[error("gRPC server: {0}")]
+    Server(#[from] tonic::transport::Error),
+}
+
+/// Serves on a unix socket until `shutdown` is ready, then closes the hub, gives consumers a second to take what is left,
+/// and removes the socket.
+pub async fn serve(
+    socket: Socket,
+    hub: Arc<Hub>,
+    status: Arc<dyn Status>,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
+    let listener = socket.listener().map_err(ServeError::Listener)?;
+    let result = serve_connections(UnixListenerStream::new(listener), hub, status, shutdown).await;
+    drop(socket);
+    result
+}
+
+/// The same on any source of connections.
+pub async fn serve_connections<C>(
+    connections: impl Stream<Item = io::Result<C>>,
+    hub: Arc<Hub>,
+    status: Arc<dyn Status>,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), ServeError>
+where
+    C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+{
+    let (reporter, health) = tonic_health::server::health_reporter();
+    reporter.set_service_status(FINDINGS_SERVICE, ServingStatus::Serving).await;
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()?;
+    let (ending, mut ended) = watch::channel(false);
+    let server = Server::builder()
+        .http2_keepalive_interval(Some(KEEPALIVE.0))
+        .http2_keepalive_timeout(Some(KEEPALIVE.1))
+        .max_concurrent_streams(CONCURRENT_STREAMS)
+        .add_service(subscribe::service(Arc::clone(&hub)))
+        .add_service(AgentServer::new(Service { hub: Arc::clone(&hub), status: Arc::clone(&status) }))
+        .add_service(health)
+        .add_service(reflection)
+        .serve_with_incoming_shutdown(connections, async move {
+            // A dropped sender ends serving too.
+            let _ = ended.wait_for(|ended| *ended).await;
+        });
+    tokio::pin!(server, shutdown);
+    tokio::select! {
+        result = &mut server => return Ok(result?),
+        never = follow(&reporter, status.sensor()) => match never {},
+        () = &mut shutdown => {}
+    }
+    hub.close();
+    ending.send_replace(true);
+    // A consumer that does not read must not keep the agent from ending.
+    timeout(FAREWELL, server).await.unwrap_or(Ok(()))?;
+    Ok(())
+}
+
+/// Keeps the health of the sensor, and of the agent as a whole, as the sensor reports it.
+async fn follow(reporter: &HealthReporter, mut sensor: watch::Receiver<bool>) -> Infallible {
+    loop {
+        let delivers = *sensor.borrow_and_update();
+        announce(reporter, delivers).await;
+        if sensor.changed().await.is_err() {
+            announce(reporter, false).await;
+            return std::future::pending().await;
+        }
+    }
+}
+
+async fn announce(reporter: &HealthReporter, delivers: bool) {
+    let status = if delivers { ServingStatus::Serving } else { ServingStatus::NotServing };
+    for service in ["", SENSOR_SERVICE] {
+        reporter.set_service_status(service, status).await;
+    }
+}
+
+struct Service {
+    hub: Arc<Hub>,
+    status: Arc<dyn Status>,
+}
+
+#[tonic::async_trait]
+impl Agent for Service {
+    async fn get_info(&self, _: Request<GetInfoRequest>) -> Result<Response<GetInfoResponse>, tonic::Status> {
+        Ok(Response::new(GetInfoResponse { epoch: self.hub.epoch().to_owned(), ..self.status.info() }))
+    }
+
+    async fn get_status(&self, _: Request<GetStatusRequest>) -> Result<Response<GetStatusResponse>, tonic::Status> {
+        let subscribers = u32::try_from(self.hub.subscribers()).unwrap_or(u32::MAX);
+        Ok(Response::new(GetStatusResponse { subscribers, ..self.status.status() }))
+    }
+}
