@@ -391,4 +391,27 @@ mod tests {
         drop(second);
         assert!(Lock::take(&socket).unwrap().is_some());
     }
+
+    #[test]
+    fn the_lock_has_one_holder_although_each_removes_its_file() {
+        use std::sync::atomic::{AtomicUsize, Ordering};
+
+        let directory = directory();
+        let socket = directory.path().join("a.sock");
+        let (holders, taken) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    while taken.load(Ordering::SeqCst) < 500 {
+                        let Some(lock) = Lock::take(&socket).unwrap() else { continue };
+                        assert_eq!(holders.fetch_add(1, Ordering::SeqCst), 0);
+                        taken.fetch_add(1, Ordering::SeqCst);
+                        std::thread::yield_now();
+                        holders.fetch_sub(1, Ordering::SeqCst);
+                        lock.remove();
+                    }
+                });
+            }
+        });
+    }
 }
