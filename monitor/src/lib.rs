@@ -4,12 +4,18 @@
 //! evaluated, findings leave. See `ARCHITECTURE.md`.
 
 pub mod capture;
+pub mod cli;
+pub mod context;
 pub mod decode;
+pub mod drift;
 pub mod event;
 pub mod finding;
 pub mod output;
+pub mod pipeline;
 pub mod proto;
 pub mod record;
+pub mod report;
+pub mod rules;
 pub mod seccomp;
 pub mod sensor;
 pub mod source;

@@ -41,7 +41,8 @@ pub struct SessionFacts {
 /// The record that starts a stream.
 pub fn session(facts: &SessionFacts) -> Vec<u8> {
     let [hostname, kernel_release, boot_id, agent_version] =
-        [&facts.hostname, &facts.kernel_release, &facts.boot_id, &facts.agent_version].map(|text| cut(text.as_bytes(), TEXT_BYTES));
+        [&facts.hostname, &facts.kernel_release, &facts.boot_id, &facts.agent_version]
+            .map(|text| cut(text.as_bytes(), TEXT_BYTES));
     let fixed = SessionRecord {
         header: header(Kind::SESSION, facts.ktime_ns),
         realtime_offset_ns: facts.realtime_offset_ns,
@@ -118,8 +119,8 @@ fn assemble<T: IntoBytes + Immutable>(fixed: T, pieces: &[&[u8]]) -> Vec<u8> {
 #[cfg(test)]
 pub(crate) mod builder {
     use monitor_ebpf::record::{
-        CgroupAttachRecord, ExecRecord, ExitRecord, FileFacts, ForkRecord, OpenRecord, SeccompCallRecord, SeccompFilterRecord,
-        SigsysRecord,
+        CgroupAttachRecord, ExecRecord, ExitRecord, FileFacts, ForkRecord, OpenRecord, SeccompCallRecord,
+        SeccompFilterRecord, SigsysRecord,
     };
     use zerocopy::FromBytes as _;
 
@@ -129,7 +130,13 @@ pub(crate) mod builder {
         exec_with(tgid, parent, path, args, |_| {})
     }
 
-    pub(crate) fn exec_with(tgid: u32, parent: u32, path: &str, args: &[&str], edit: impl FnOnce(&mut ExecRecord)) -> Vec<u8> {
+    pub(crate) fn exec_with(
+        tgid: u32,
+        parent: u32,
+        path: &str,
+        args: &[&str],
+        edit: impl FnOnce(&mut ExecRecord),
+    ) -> Vec<u8> {
         let mut fixed = ExecRecord::new_zeroed();
         fixed.header = of(Kind::EXEC, tgid);
         fixed.task.parent_tgid = parent;
@@ -157,7 +164,10 @@ pub(crate) mod builder {
     pub(crate) fn fork(tgid: u32, child: u32) -> Vec<u8> {
         let header = of(Kind::FORK, tgid);
         let (child_start_ns, child_tgid) = (u64::from(child), child);
-        assemble(ForkRecord { header, child_start_ns, child_tgid, child_vpid: child, child_pid_ns: 0, reserved: 0 }, &[])
+        assemble(
+            ForkRecord { header, child_start_ns, child_tgid, child_vpid: child, child_pid_ns: 0, reserved: 0 },
+            &[],
+        )
     }
 
     pub(crate) fn exit(tgid: u32) -> Vec<u8> {

@@ -62,7 +62,12 @@ impl Reader {
         let damaged = |offset, reason: &str| SourceError::Damaged { offset, reason: reason.into() };
         let mut frame = [0; FRAME_BYTES];
         match self.fill_frame(&mut frame)? {
-            0 => return Err(damaged(self.offset, "the file ends without an end record: it was cut short, or its writer was killed")),
+            0 => {
+                return Err(damaged(
+                    self.offset,
+                    "the file ends without an end record: it was cut short, or its writer was killed",
+                ));
+            }
             FRAME_BYTES => {}
             _ => return Err(damaged(self.offset, "the file ends between two records")),
         }

@@ -158,8 +158,18 @@ impl EventType {
         Self::NAMES.get(usize::from(self.0)).copied().unwrap_or("unknown")
     }
 
+    /// Its number.
+    pub const fn number(self) -> u16 {
+        self.0
+    }
+
     /// Its number, for tables indexed by type.
     pub fn index(self) -> usize {
         usize::from(self.0)
+    }
+
+    /// Every type, in order of number.
+    pub fn all() -> impl Iterator<Item = EventType> {
+        (0..Self::NAMES.len()).filter_map(|number| u16::try_from(number).ok()).map(EventType)
     }
 }

@@ -192,7 +192,14 @@ mod tests {
     const X86_64: u32 = 62;
 
     fn call(tid: u32, ret: i64, mode: u32) -> SeccompCallRecord {
-        let mut call = SeccompCallRecord { nr: 83, ret, mode, filter: 1, filter_generation: 10, ..SeccompCallRecord::new_zeroed() };
+        let mut call = SeccompCallRecord {
+            nr: 83,
+            ret,
+            mode,
+            filter: 1,
+            filter_generation: 10,
+            ..SeccompCallRecord::new_zeroed()
+        };
         (call.header.tgid, call.header.tid) = (tid, tid);
         call
     }

@@ -304,14 +304,43 @@ mod tests {
         let strings = b"\0a\0x\0y\0z\0e\0V\0int\0";
         let words: &[u32] = &[
             // 1: int
-            13, 1 << 24, 4, 32, // 2: array of 3 int
-            0, 3 << 24, 0, 1, 1, 3, // 3: anonymous struct
-            0, 4 << 24 | 2, 16, 5, 1, 0, 7, 2, 32, // 4: struct a
-            1, 4 << 24 | 2, 20, 3, 1, 0, 0, 3, 32, // 5: enum e
-            9, 6 << 24 | 1, 4, 11, 7,
+            13,
+            1 << 24,
+            4,
+            32, // 2: array of 3 int
+            0,
+            3 << 24,
+            0,
+            1,
+            1,
+            3, // 3: anonymous struct
+            0,
+            4 << 24 | 2,
+            16,
+            5,
+            1,
+            0,
+            7,
+            2,
+            32, // 4: struct a
+            1,
+            4 << 24 | 2,
+            20,
+            3,
+            1,
+            0,
+            0,
+            3,
+            32, // 5: enum e
+            9,
+            6 << 24 | 1,
+            4,
+            11,
+            7,
         ];
         let types: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
-        let lens = [24, 0, types.len(), types.len(), strings.len()].map(|len| u32::try_from(len).unwrap().to_le_bytes());
+        let lens =
+            [24, 0, types.len(), types.len(), strings.len()].map(|len| u32::try_from(len).unwrap().to_le_bytes());
         [&[0x9f, 0xeb, 1, 0][..], &lens.concat(), &types, strings].concat()
     }
 

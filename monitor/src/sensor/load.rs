@@ -66,7 +66,9 @@ impl Default for Settings {
 #[derive(Debug, Error)]
 pub enum SensorError {
     /// Built without a BPF toolchain.
-    #[error("this build has no sensor, it can only replay: build it with `cargo xtask build`, which needs a BPF toolchain (`cargo xtask setup`)")]
+    #[error(
+        "this build has no sensor, it can only replay: build it with `cargo xtask build`, which needs a BPF toolchain (`cargo xtask setup`)"
+    )]
     NoObject,
     /// Not enough privileges.
     #[error("not permitted: {} missing; run as root (sudo), or give the agent these capabilities", list(.0))]
@@ -184,8 +186,7 @@ fn kernel_btf() -> Result<Btf, SensorError> {
 }
 
 fn take_classes(ebpf: &mut Ebpf) -> Result<ProgramArray<MapData>, SensorError> {
-    let map =
-        ebpf.take_map("SYS_EXIT_CLASSES").ok_or_else(|| SensorError::Object("no map SYS_EXIT_CLASSES".into()))?;
+    let map = ebpf.take_map("SYS_EXIT_CLASSES").ok_or_else(|| SensorError::Object("no map SYS_EXIT_CLASSES".into()))?;
     ProgramArray::try_from(map).map_err(|error| SensorError::Object(error.to_string()))
 }
 
@@ -287,7 +288,9 @@ fn start_log(ebpf: &mut Ebpf, wanted: bool) -> Result<(), SensorError> {
 #[cfg(not(feature = "bpf-log"))]
 fn start_log(_ebpf: &mut Ebpf, wanted: bool) -> Result<(), SensorError> {
     if wanted {
-        return Err(SensorError::Setting("this build has no --bpf-log: build it with `cargo xtask build --bpf-log`".into()));
+        return Err(SensorError::Setting(
+            "this build has no --bpf-log: build it with `cargo xtask build --bpf-log`".into(),
+        ));
     }
     Ok(())
 }

@@ -5,6 +5,7 @@
 //! loss) becomes a record in the same stream.
 
 pub mod btf;
+pub mod features;
 pub mod load;
 pub mod offsets;
 pub mod privileges;

@@ -97,7 +97,8 @@ fn cgroups(root: &Path, records: &mut Vec<Vec<u8>>) {
 /// Adds the strings to what the kernel told of a task. One that has ended since has none.
 fn task(fixed: TaskRecord) -> Vec<u8> {
     let proc = PathBuf::from(format!("/proc/{}", fixed.header.tgid));
-    let link = |name| fs::read_link(proc.join(name)).map(|path| path.as_os_str().as_bytes().to_vec()).unwrap_or_default();
+    let link =
+        |name| fs::read_link(proc.join(name)).map(|path| path.as_os_str().as_bytes().to_vec()).unwrap_or_default();
     let mut arguments = Vec::new();
     if let Ok(file) = fs::File::open(proc.join("cmdline")) {
         let _ = std::io::Read::read_to_end(&mut std::io::Read::take(file, ARGUMENTS_BYTES), &mut arguments);

@@ -98,7 +98,8 @@ mod tests {
     #[test]
     fn cgroup_paths_of_the_runtimes_give_id_and_pod() {
         let uid = "6a2f4c5e-0b1d-4f3a-9c7e-8d5b2a1f0e3c";
-        let slice = "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod6a2f4c5e_0b1d_4f3a_9c7e_8d5b2a1f0e3c.slice";
+        let slice =
+            "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod6a2f4c5e_0b1d_4f3a_9c7e_8d5b2a1f0e3c.slice";
         for (path, runtime, pod) in [
             (format!("{slice}/cri-containerd-{ID}.scope"), "cri-containerd", uid),
             (format!("{slice}/crio-{ID}.scope/init.scope"), "crio", uid),

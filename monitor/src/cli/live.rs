@@ -1,0 +1,99 @@
+//! What live commands share: sensor options, stopping, the benchmark's baseline.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::Exit;
+use crate::sensor::load::{self, SeccompChoice, Settings};
+
+/// Options of the sensor.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Sensor")]
+pub(super) struct SensorArgs {
+    /// Size of the ring between kernel and agent, in MiB; a power of two
+    #[arg(long, value_name = "MIB", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    ring_mib: u32,
+    /// How system calls that seccomp denied are found
+    #[arg(long, value_name = "METHOD", default_value = "auto")]
+    seccomp: SeccompChoice,
+    /// Name of this node in findings [default: the host name]
+    #[arg(long, value_name = "NAME", env = "MONITOR_NODE_NAME")]
+    node_name: Option<String>,
+    /// Print the BPF programs' own debug lines (needs a build with `--bpf-log`)
+    #[arg(long)]
+    bpf_log: bool,
+}
+
+impl SensorArgs {
+    /// As the sensor takes them.
+    pub(super) fn settings(&self) -> Settings {
+        Settings {
+            ring_bytes: self.ring_mib << 20,
+            seccomp: self.seccomp,
+            node_name: self.node_name.clone(),
+            bpf_log: self.bpf_log,
+        }
+    }
+}
+
+/// Whether it is time to end.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Stop(Arc<AtomicBool>);
+
+impl Stop {
+    /// Whether somebody said so.
+    pub(super) fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Says so.
+    pub(super) fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Set by the first SIGINT or SIGTERM; a second one ends the process at once.
+pub(super) fn stop_on_signal() -> Result<Stop> {
+    let stop = Stop::default();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().context("cannot watch signals")?;
+    let (mut interrupt, mut terminate) = {
+        let _guard = runtime.enter();
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?)
+    };
+    let signalled = stop.clone();
+    thread::Builder::new().name("signals".into()).spawn(move || {
+        runtime.block_on(async move {
+            loop {
+                tokio::select! {
+                    _ = interrupt.recv() => {}
+                    _ = terminate.recv() => {}
+                }
+                if signalled.is_set() {
+                    std::process::exit(130);
+                }
+                signalled.set();
+            }
+        });
+    })?;
+    Ok(stop)
+}
+
+/// Attaches the empty program until told to stop.
+pub(super) fn baseline() -> Result<Exit> {
+    let stop = stop_on_signal()?;
+    let _attached = load::baseline()?;
+    eprintln!("monitor: ready");
+    while !stop.is_set() {
+        thread::sleep(Duration::from_millis(20));
+    }
+    Ok(Exit::Done)
+}

@@ -1,0 +1,114 @@
+//! The command line: one file per command, options that several share in [`options`].
+//!
+//! Findings go to stdout, everything else to stderr. Exit codes are in [`Exit`].
+
+mod check;
+mod demo;
+mod live;
+mod options;
+mod record;
+mod replay;
+mod rules;
+mod run;
+mod tail;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Runtime security monitor for Kubernetes nodes: Falco rules, container drift, seccomp violations.
+#[derive(Debug, Parser)]
+#[command(name = "monitor", version, max_term_width = 100, propagate_version = true)]
+#[command(after_help = "Exit codes: 0 done; 1 a finding at or above --fail-on; 2 usage, configuration or rule error; \
+                        3 damaged input (what came before the damage is still reported).")]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Replay a bundled capture: no root, no Kubernetes, a first look
+    Demo(demo::Args),
+    /// Watch this machine; needs root or CAP_BPF, CAP_PERFMON, CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH
+    Run(run::Args),
+    /// Give the findings of captures, as a live run would have given them
+    Replay(replay::Args),
+    /// Write what happens on this machine to a capture
+    Record(record::Args),
+    /// Check rules and look into them; needs no privileges
+    Rules(rules::Args),
+    /// Follow the findings of a running agent over gRPC
+    Tail(tail::Args),
+    /// Tell what this kernel and machine offer
+    Check(check::Args),
+    /// Attach an empty program to sys_exit until told to stop: the baseline of `cargo xtask bench`
+    #[command(hide = true)]
+    BenchBaseline,
+}
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// Done.
+    Done,
+    /// Done, and there was a finding at or above `--fail-on`.
+    Found,
+    /// Usage, configuration or rules are wrong, or the machine cannot do it.
+    Usage,
+    /// The input is damaged.
+    Damaged,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        ExitCode::from(match exit {
+            Exit::Done => 0,
+            Exit::Found => 1,
+            Exit::Usage => 2,
+            Exit::Damaged => 3,
+        })
+    }
+}
+
+impl Cli {
+    /// Runs the command.
+    pub fn run(self) -> ExitCode {
+        start_log();
+        let result = match self.command {
+            Command::Demo(args) => demo::run(args),
+            Command::Run(args) => run::run(args),
+            Command::Replay(args) => replay::run(&args),
+            Command::Record(args) => record::run(&args),
+            Command::Rules(args) => rules::run(&args),
+            Command::Tail(args) => tail::run(args),
+            Command::Check(args) => check::run(&args),
+            Command::BenchBaseline => live::baseline(),
+        };
+        match result {
+            Ok(exit) => exit.into(),
+            Err(error) => {
+                anstream::eprintln!("monitor: {error:#}");
+                Exit::Usage.into()
+            }
+        }
+    }
+}
+
+/// The agent's own log: stderr, warnings by default, `MONITOR_LOG` for more.
+fn start_log() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("MONITOR_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+    let colour = anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never;
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour).init();
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}

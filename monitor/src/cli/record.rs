@@ -1,0 +1,115 @@
+//! `monitor record`: what happens on this machine, as a capture.
+
+use std::{
+    io,
+    path::PathBuf,
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result};
+
+use super::{Exit, live};
+use crate::{
+    capture::Writer,
+    sensor::{Sensor, ktime_ns},
+    source::{Source as _, Status},
+};
+
+/// How long the kernel may take to deliver what a command did last.
+const PATIENCE: Duration = Duration::from_millis(50);
+
+/// Options of `monitor record`.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Without a command or a duration it records until it is told to stop (Ctrl-C, SIGTERM).\n\n\
+                        Example: monitor record -w incident.mcap -- ls /tmp")]
+pub(super) struct Args {
+    /// Capture file to write; only its owner may read it
+    #[arg(short = 'w', long = "write", value_name = "FILE")]
+    write: PathBuf,
+    /// Stop after this long, e.g. 30s, 5m, 1h
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    duration: Option<Duration>,
+    #[command(flatten)]
+    sensor: live::SensorArgs,
+    /// Command to run while recording; recording ends with it
+    #[arg(last = true, value_name = "COMMAND")]
+    command: Vec<String>,
+}
+
+/// Records.
+pub(super) fn run(args: &Args) -> Result<Exit> {
+    let mut sensor = Sensor::start(&args.sensor.settings())?;
+    let mut writer =
+        Writer::create(&args.write).with_context(|| format!("cannot write the capture {}", args.write.display()))?;
+    let stop = live::stop_on_signal()?;
+    let begin = Instant::now();
+    let mut child = match args.command.split_first() {
+        None => None,
+        Some((program, rest)) => Some(
+            Command::new(program)
+                .args(rest)
+                .stdin(Stdio::inherit())
+                .spawn()
+                .with_context(|| format!("cannot run {program}"))?,
+        ),
+    };
+    eprintln!("monitor: ready");
+    let mut records = 0_u64;
+    let mut failure: Option<io::Error> = None;
+    let mut keep = |bytes: &[u8]| {
+        if failure.is_none() {
+            records += 1;
+            failure = writer.record(bytes).err();
+        }
+    };
+    loop {
+        let ended = match &mut child {
+            Some(child) => child.try_wait().context("cannot wait for the command")?.is_some(),
+            None => false,
+        };
+        let late = args.duration.is_some_and(|duration| begin.elapsed() >= duration);
+        if ended || late || stop.is_set() {
+            sensor.detach();
+        }
+        if sensor.drain(PATIENCE, &mut keep)? == Status::Ended {
+            break;
+        }
+    }
+    if let Some(error) = failure {
+        return Err(error).with_context(|| format!("cannot write the capture {}", args.write.display()));
+    }
+    writer.finish(ktime_ns()).with_context(|| format!("cannot write the capture {}", args.write.display()))?;
+    let total = sensor.counts().total();
+    eprintln!("monitor: summary: records={records} lost={} filtered={}", total.lost(), total.filtered);
+    Ok(Exit::Done)
+}
+
+/// A number with a unit: `30s`, `5m`, `1h`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("{text:?} is not a duration: write a number and s, m or h, such as 30s");
+    let split = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
+    let (number, unit) = text.split_at(split);
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        _ => return Err(wrong()),
+    };
+    number.checked_mul(seconds).map(Duration::from_secs).ok_or_else(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_a_unit() {
+        assert_eq!(duration("30s"), Ok(Duration::from_secs(30)));
+        assert_eq!(duration("2h"), Ok(Duration::from_secs(7200)));
+        for wrong in ["", "30", "s", "1d", "99999999999999999999s"] {
+            assert!(duration(wrong).is_err(), "{wrong:?}");
+        }
+    }
+}

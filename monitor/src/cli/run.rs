@@ -1,0 +1,330 @@
+//! `monitor run`: the agent.
+//!
+//! The flow runs on the main thread; stdout has a thread of its own and gRPC a runtime of one, so that no reader can make
+//! the sensor wait.
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+use tokio::sync::{oneshot, watch};
+
+use super::{
+    Exit,
+    live::{self, SensorArgs, Stop},
+    options::{FindingArgs, RuleArgs},
+};
+use crate::{
+    capture::Writer,
+    output::{
+        cursor::RecordLoss,
+        hub::Hub,
+        queue::Printer,
+        service::{self, Status},
+        socket::{self, Socket},
+        stdout::Colour,
+    },
+    pipeline::{Pipeline, Summary},
+    proto::v1::{Finding, GetInfoResponse, GetStatusResponse},
+    report::Mode,
+    sensor::{Sensor, ktime_ns, realtime_ns, stats::Stats},
+    source::{self, Source as _},
+};
+
+/// How long a record may wait in the ring when the kernel saw no reason to wake us.
+const PATIENCE: Duration = Duration::from_millis(50);
+/// How long stdout may take to print what is queued when the agent ends.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// Options of `monitor run`.
+#[derive(Clone, Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  sudo monitor run\n  sudo monitor run -r rules/ -o json --min-priority warning\n  \
+                        sudo monitor run -w today.mcap     # and later: monitor replay today.mcap"
+)]
+pub(super) struct Args {
+    #[command(flatten)]
+    rules: RuleArgs,
+    #[command(flatten)]
+    findings: FindingArgs,
+    /// Also write every record to this capture
+    #[arg(short = 'w', long = "write", value_name = "FILE")]
+    write: Option<PathBuf>,
+    /// Unix socket to serve findings on
+    #[arg(long, value_name = "PATH", default_value = socket::DEFAULT_PATH)]
+    socket: PathBuf,
+    /// Do not serve findings over gRPC
+    #[arg(long, conflicts_with = "socket")]
+    no_socket: bool,
+    #[command(flatten)]
+    sensor: SensorArgs,
+}
+
+/// Runs the agent until it is told to stop.
+pub(super) fn run(args: Args) -> Result<Exit> {
+    let selection = args.findings.selection(args.rules.load()?)?;
+    let rule_names = selection.rules.rules().map(|rule| rule.name.clone()).collect();
+    let stop = live::stop_on_signal()?;
+    // The socket before the sensor: what can fail cheaply fails first.
+    let server = if args.no_socket { None } else { Some(Server::bind(&args)?) };
+    let mut sensor = Sensor::start(&args.sensor.settings())?;
+    let capture = args.write.as_ref().map(|path| Capture::create(path.clone())).transpose()?;
+    let hub = Hub::new(uuid::Uuid::now_v7().to_string());
+    let status = Arc::new(AgentStatus::new(&args, hub.epoch(), sensor.stats(), rule_names));
+    let serving = server.map(|server| server.start(Arc::clone(&hub), Arc::clone(&status)));
+    let format = args.findings.format();
+    let printer = Printer::start(format, Colour::of_stdout(), std::io::stdout(), std::io::stderr())?;
+    eprintln!("monitor: ready");
+
+    let mut flow = Flow {
+        pipeline: Pipeline::new(selection, Mode::Live, realtime_ns),
+        capture,
+        hub,
+        printer,
+        status,
+        args: args.findings,
+        stop,
+        found: 0,
+        failed: false,
+        reported: Summary::default(),
+    };
+    let ended = flow.run(&mut sensor);
+    let exit = flow.finish(&sensor);
+    if let Some(serving) = serving {
+        serving.finish();
+    }
+    ended?;
+    Ok(exit)
+}
+
+/// Everything that records and findings go through.
+struct Flow {
+    pipeline: Pipeline,
+    capture: Option<Capture>,
+    hub: Arc<Hub>,
+    printer: Printer,
+    status: Arc<AgentStatus>,
+    args: FindingArgs,
+    stop: Stop,
+    /// Findings given out, for `-n`.
+    found: u64,
+    /// Whether one was at or above `--fail-on`.
+    failed: bool,
+    /// What subscribers know of loss.
+    reported: Summary,
+}
+
+impl Flow {
+    fn run(&mut self, sensor: &mut Sensor) -> Result<()> {
+        let mut detached = false;
+        loop {
+            if !detached && (self.stop.is_set() || self.printer.is_closed()) {
+                sensor.detach();
+                detached = true;
+            }
+            let drained = sensor.drain(PATIENCE, &mut |bytes| self.record(bytes));
+            self.account();
+            if drained? == source::Status::Ended {
+                return Ok(());
+            }
+        }
+    }
+
+    fn record(&mut self, bytes: &[u8]) {
+        if let Some(capture) = &mut self.capture {
+            capture.record(bytes);
+        }
+        let Self { pipeline, hub, printer, args, stop, found, failed, .. } = self;
+        pipeline.record(bytes, &mut |finding: Finding| {
+            if args.count.is_some_and(|count| *found >= count) {
+                return;
+            }
+            *found += 1;
+            *failed |= args.fails(&finding);
+            let finding = Arc::new(finding);
+            hub.publish(Arc::clone(&finding));
+            printer.print(finding);
+            if args.count == Some(*found) {
+                stop.set();
+            }
+        });
+    }
+
+    /// Tells others what happened: counts for whoever asks, loss for subscribers.
+    fn account(&mut self) {
+        let now = self.pipeline.summary();
+        for (cause, records) in [
+            (RecordLoss::RingFull, now.lost - self.reported.lost),
+            (RecordLoss::Unreadable, now.undecodable - self.reported.undecodable),
+        ] {
+            if records > 0 {
+                self.hub.report_record_loss(cause, records);
+            }
+        }
+        self.status.update(&now, self.printer.lost());
+        self.reported = now;
+    }
+
+    fn finish(mut self, sensor: &Sensor) -> Exit {
+        let summary = self.pipeline.finish();
+        let printed = self.printer.finish(LAST_WORDS);
+        if let Some(capture) = self.capture {
+            capture.finish();
+        }
+        let total = sensor.counts().total();
+        eprintln!(
+            "monitor: summary: records={} findings={} lost={} filtered={} unjudged={} undecodable={} unprinted={}",
+            summary.records,
+            summary.findings,
+            total.lost(),
+            total.filtered,
+            summary.unjudged,
+            summary.undecodable,
+            printed.lost
+        );
+        if let Some(error) = printed.error {
+            eprintln!("monitor: stdout: {error}");
+        }
+        if self.failed { Exit::Found } else { Exit::Done }
+    }
+}
+
+/// The capture of a running agent. A full disk must not end the agent: it says so and goes on without.
+struct Capture {
+    path: PathBuf,
+    writer: Option<Writer<std::io::BufWriter<std::fs::File>>>,
+}
+
+impl Capture {
+    fn create(path: PathBuf) -> Result<Self> {
+        let writer = Writer::create(&path).with_context(|| format!("cannot write the capture {}", path.display()))?;
+        Ok(Self { path, writer: Some(writer) })
+    }
+
+    fn record(&mut self, bytes: &[u8]) {
+        if let Some(Err(error)) = self.writer.as_mut().map(|writer| writer.record(bytes)) {
+            eprintln!("monitor: capture {} ends here: {error}", self.path.display());
+            self.writer = None;
+        }
+    }
+
+    fn finish(self) {
+        if let Some(Err(error)) = self.writer.map(|writer| writer.finish(ktime_ns())) {
+            eprintln!("monitor: capture {} has no end: {error}", self.path.display());
+        }
+    }
+}
+
+/// The gRPC server, bound but not yet serving.
+struct Server {
+    runtime: tokio::runtime::Runtime,
+    socket: Socket,
+}
+
+impl Server {
+    fn bind(args: &Args) -> Result<Self> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("grpc")
+            .enable_all()
+            .build()
+            .context("cannot start the gRPC server")?;
+        let socket = runtime.block_on(Socket::bind(&args.socket))?;
+        Ok(Self { runtime, socket })
+    }
+
+    fn start(self, hub: Arc<Hub>, status: Arc<AgentStatus>) -> Serving {
+        let (end, ended) = oneshot::channel::<()>();
+        let task = self.runtime.spawn(async move {
+            let shutdown = async move {
+                let _ = ended.await;
+            };
+            if let Err(error) = service::serve(self.socket, hub, status, shutdown).await {
+                eprintln!("monitor: {error}");
+            }
+        });
+        Serving { runtime: self.runtime, end, task }
+    }
+}
+
+/// The gRPC server at work.
+struct Serving {
+    runtime: tokio::runtime::Runtime,
+    end: oneshot::Sender<()>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Serving {
+    fn finish(self) {
+        let _ = self.end.send(());
+        let _ = self.runtime.block_on(self.task);
+        self.runtime.shutdown_timeout(Duration::from_millis(100));
+    }
+}
+
+/// What the agent tells of itself.
+struct AgentStatus {
+    info: GetInfoResponse,
+    stats: Stats,
+    records: AtomicU64,
+    findings: AtomicU64,
+    lost_findings: AtomicU64,
+    sensor: watch::Sender<bool>,
+}
+
+impl AgentStatus {
+    fn new(args: &Args, epoch: &str, stats: Stats, rules: Vec<String>) -> Self {
+        let uname = rustix::system::uname();
+        let hostname =
+            args.sensor.settings().node_name.unwrap_or_else(|| uname.nodename().to_string_lossy().into_owned());
+        let info = GetInfoResponse {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            hostname,
+            kernel_release: uname.release().to_string_lossy().into_owned(),
+            epoch: epoch.to_owned(),
+            rules,
+        };
+        Self {
+            info,
+            stats,
+            records: AtomicU64::new(0),
+            findings: AtomicU64::new(0),
+            lost_findings: AtomicU64::new(0),
+            sensor: watch::Sender::new(true),
+        }
+    }
+
+    fn update(&self, summary: &Summary, lost_findings: u64) {
+        self.records.store(summary.records, Ordering::Relaxed);
+        self.findings.store(summary.findings, Ordering::Relaxed);
+        self.lost_findings.store(lost_findings, Ordering::Relaxed);
+    }
+}
+
+impl Status for AgentStatus {
+    fn info(&self) -> GetInfoResponse {
+        self.info.clone()
+    }
+
+    fn status(&self) -> GetStatusResponse {
+        let total = self.stats.read().total();
+        GetStatusResponse {
+            records: self.records.load(Ordering::Relaxed),
+            findings: self.findings.load(Ordering::Relaxed),
+            lost_records: total.lost(),
+            filtered_records: total.filtered,
+            lost_findings: self.lost_findings.load(Ordering::Relaxed),
+            ..GetStatusResponse::default()
+        }
+    }
+
+    fn sensor(&self) -> watch::Receiver<bool> {
+        self.sensor.subscribe()
+    }
+}

@@ -1,0 +1,137 @@
+//! The whole flow on one screen: record → event → state → detections → rules → findings.
+//!
+//! Plain and synchronous: whoever owns the source calls [`Pipeline::record`] for each record and gets findings through the
+//! closure that it gave. Nothing here reads a clock or does IO, so a replay takes exactly the same way.
+
+use crate::{
+    context::Context,
+    decode::decode,
+    event::{Body, Event},
+    proto::v1::{Finding, Priority},
+    report::{Mode, Reporter},
+    rules::{Condition, RuleSet},
+    seccomp::{self, Detector, Released},
+    state::State,
+};
+
+/// What the user wants to see.
+pub struct Selection {
+    /// The rules.
+    pub rules: RuleSet,
+    /// An additional condition on every finding.
+    pub filter: Option<Condition>,
+    /// Only findings at least this urgent.
+    pub min_priority: Priority,
+}
+
+/// What came out so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Records taken in.
+    pub records: u64,
+    /// Records that could not be decoded.
+    pub undecodable: u64,
+    /// Records that the kernel lost, as loss records told.
+    pub lost: u64,
+    /// Calls that seccomp may have denied, but whose filters never came.
+    pub unjudged: u64,
+    /// Findings made.
+    pub findings: u64,
+}
+
+/// The flow, with everything that it keeps.
+pub struct Pipeline {
+    selection: Selection,
+    state: State,
+    seccomp: Detector<u64>,
+    reporter: Reporter,
+    summary: Summary,
+}
+
+impl Pipeline {
+    /// An empty flow. `now` is the clock for live findings.
+    pub fn new(selection: Selection, mode: Mode, now: fn() -> u64) -> Self {
+        Self {
+            selection,
+            state: State::default(),
+            seccomp: Detector::default(),
+            reporter: Reporter::new(mode, now),
+            summary: Summary::default(),
+        }
+    }
+
+    /// Takes one record; findings go to `emit` in order.
+    pub fn record(&mut self, bytes: &[u8], emit: &mut dyn FnMut(Finding)) {
+        self.summary.records += 1;
+        let number = self.summary.records;
+        let event = match decode(bytes) {
+            Ok(event) => event,
+            Err(error) => {
+                tracing::debug!(number, kind = error.kind(), "record not decoded: {error}");
+                self.summary.undecodable += 1;
+                return;
+            }
+        };
+        self.state.apply(&event);
+        self.detect(&event, number, emit);
+    }
+
+    /// Ends the stream: nothing that still waits can be judged any more.
+    pub fn finish(&mut self) -> Summary {
+        self.seccomp.finish();
+        self.summary()
+    }
+
+    /// What came out so far.
+    pub fn summary(&self) -> Summary {
+        Summary { unjudged: self.seccomp.unjudged(), findings: self.reporter.made(), ..self.summary }
+    }
+
+    fn detect(&mut self, event: &Event<'_>, number: u64, emit: &mut dyn FnMut(Finding)) {
+        let machine = self.state.session.machine;
+        match &event.body {
+            Body::SeccompFilter(filter, instructions) => {
+                for Released { call, verdict, context: number } in self.seccomp.filter(machine, filter, instructions) {
+                    if let Some(violation) = verdict.violation() {
+                        let event = Event { header: call.header, body: Body::SeccompCall(call) };
+                        self.evaluate(&event, number, Some(violation), emit);
+                    }
+                }
+            }
+            Body::SeccompCall(call) => {
+                let verdict = self.seccomp.call(machine, call, number);
+                if let Some(violation) = verdict.as_ref().and_then(seccomp::Verdict::violation) {
+                    self.evaluate(event, number, Some(violation), emit);
+                }
+            }
+            Body::Sigsys(signal) => self.seccomp.signal(signal),
+            Body::Exit(exit) => {
+                let verdict = self.seccomp.exit(machine, exit);
+                if let Some(violation) = verdict.as_ref().and_then(seccomp::Verdict::violation) {
+                    self.evaluate(event, number, Some(violation), emit);
+                }
+                self.evaluate(event, number, None, emit);
+            }
+            Body::Loss(loss) => self.summary.lost += loss.ring_full.saturating_add(loss.unreadable),
+            _ => self.evaluate(event, number, None, emit),
+        }
+    }
+
+    fn evaluate(
+        &mut self,
+        event: &Event<'_>,
+        number: u64,
+        violation: Option<&seccomp::Violation>,
+        emit: &mut dyn FnMut(Finding),
+    ) {
+        let Some(context) = Context::new(&self.state, event, number, violation) else { return };
+        let Selection { rules, filter, min_priority } = &self.selection;
+        let reporter = &mut self.reporter;
+        rules.evaluate(context.event_type, &context, |rule| {
+            let urgent = rule.priority as i32 <= *min_priority as i32;
+            if urgent && filter.as_ref().is_none_or(|filter| filter.matches(context.event_type, &context)) {
+                emit(reporter.report(&context, rule));
+            }
+        });
+    }
+}

@@ -1,0 +1,190 @@
+//! From a match to a finding: who did what, where, and how it is known.
+
+use uuid::Uuid;
+
+use crate::{
+    context::Context,
+    drift,
+    event::{Body, field::errno_name, path::RawPath},
+    proto::v1::{self as proto, finding::Detail},
+    rules::Rule,
+    seccomp::Violation,
+    state::{
+        State,
+        process::{Image, Process, ProcessKey},
+        writer::Writer,
+    },
+};
+
+/// Whether findings are made as things happen, or again from a capture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Uids are fresh, and the time of making is the clock's.
+    Live,
+    /// Everything follows from the capture, so that two replays give the same bytes.
+    Replay,
+}
+
+/// Makes findings.
+#[derive(Debug)]
+pub struct Reporter {
+    mode: Mode,
+    sequence: u64,
+    /// The clock, for live findings; passed in, because nothing below the edges reads one.
+    now: fn() -> u64,
+}
+
+impl Reporter {
+    /// Starts at sequence 1.
+    pub fn new(mode: Mode, now: fn() -> u64) -> Self {
+        Self { mode, sequence: 0, now }
+    }
+
+    /// Findings made.
+    pub const fn made(&self) -> u64 {
+        self.sequence
+    }
+
+    /// The finding of a rule that matched.
+    pub fn report(&mut self, context: &Context<'_>, rule: &Rule) -> proto::Finding {
+        self.sequence += 1;
+        let rendered = rule.render(context);
+        let time = context.time_ns();
+        let (uid, observed) = match self.mode {
+            Mode::Live => (Uuid::now_v7(), (self.now)()),
+            Mode::Replay => (replay_uid(context, &rule.name), time),
+        };
+        let detail = detail(context);
+        let kind = match detail {
+            Some(Detail::Drift(_)) => proto::Kind::Drift,
+            Some(Detail::Seccomp(_)) => proto::Kind::SeccompViolation,
+            None => proto::Kind::RuleMatch,
+        };
+        proto::Finding {
+            uid: uid.to_string(),
+            sequence: self.sequence,
+            time_unix_nano: time,
+            observed_time_unix_nano: observed,
+            kind: kind.into(),
+            priority: rule.priority.into(),
+            rule: rule.name.clone(),
+            message: rendered.message,
+            output_fields: rendered.output_fields,
+            tags: rule.tags.clone(),
+            source: rule.source.clone(),
+            hostname: context.state.session.hostname.clone(),
+            event_number: context.number,
+            event_type: context.event_type.name().to_owned(),
+            process: context.process.map(|process| self::process(context.state, process, context.event.header.tid)),
+            container: context.container.map(|container| proto::Container {
+                id: container.id.clone(),
+                runtime: container.runtime.clone(),
+                pod_uid: container.pod_uid.clone(),
+                cgroup_path: container.cgroup_path.clone(),
+            }),
+            detail,
+        }
+    }
+}
+
+/// Follows from session, event and rule.
+fn replay_uid(context: &Context<'_>, rule: &str) -> Uuid {
+    let name = format!("{}/{}/{rule}", context.state.session.identity, context.number);
+    Uuid::new_v5(&Uuid::NAMESPACE_OID, name.as_bytes())
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn arguments(image: &Image) -> Vec<String> {
+    image.arguments().map(text).collect()
+}
+
+fn process(state: &State, process: &Process, tid: u32) -> proto::Process {
+    let ancestors = state
+        .processes
+        .ancestors(process)
+        .map(|ancestor| proto::Ancestor {
+            pid: ancestor.key.tgid,
+            name: text(&ancestor.image.comm),
+            executable: text(&ancestor.image.executable),
+            arguments: arguments(&ancestor.image),
+        })
+        .collect();
+    let who = Who { key: process.key, vpid: process.task.vpid, uid: process.task.uid };
+    proto::Process { tid, ancestors, ..image_of(state, &who, &process.image) }
+}
+
+/// Identity of a process, for one that may not exist any more.
+struct Who {
+    key: ProcessKey,
+    vpid: u32,
+    uid: u32,
+}
+
+fn image_of(state: &State, who: &Who, image: &Image) -> proto::Process {
+    proto::Process {
+        pid: who.key.tgid,
+        tid: who.key.tgid,
+        vpid: who.vpid,
+        start_time_unix_nano: state.unix_ns(who.key.start_ns),
+        name: text(&image.comm),
+        executable: text(&image.executable),
+        arguments: arguments(image),
+        working_directory: text(&image.cwd),
+        uid: who.uid,
+        ancestors: Vec::new(),
+    }
+}
+
+fn detail(context: &Context<'_>) -> Option<Detail> {
+    if let Some(violation) = context.violation {
+        return Some(Detail::Seccomp(seccomp(violation)));
+    }
+    let drift = context.drift?;
+    let Body::Exec(exec) = &context.event.body else { return None };
+    Some(Detail::Drift(proto::Drift {
+        kind: drift.kind.into(),
+        file: Some(file(drift.file, exec.executable)),
+        writer: drift.writer.map(|writer| self::writer(context.state, writer)),
+    }))
+}
+
+fn file(facts: &monitor_ebpf::record::FileFacts, path: RawPath<'_>) -> proto::File {
+    proto::File {
+        path: text(&path.to_absolute()),
+        inode: facts.ino,
+        device: facts.dev,
+        size_bytes: facts.size_bytes,
+        mode: facts.mode,
+        modified_time_unix_nano: facts.mtime_ns,
+        changed_time_unix_nano: facts.ctime_ns,
+        layer: drift::layer(facts).unwrap_or_default().to_owned(),
+    }
+}
+
+fn writer(state: &State, writer: &Writer) -> proto::Writer {
+    let who = Who { key: writer.process, vpid: writer.vpid, uid: writer.uid };
+    proto::Writer {
+        process: Some(image_of(state, &who, &writer.image)),
+        time_unix_nano: state.unix_ns(writer.ktime_ns),
+        path: text(&writer.path),
+    }
+}
+
+fn seccomp(violation: &Violation) -> proto::SeccompViolation {
+    let errno = violation.errno.map(u32::from);
+    proto::SeccompViolation {
+        syscall: violation.syscall.to_string(),
+        number: violation.nr,
+        arch: violation.arch.name().to_owned(),
+        action: violation.action.into(),
+        errno: errno.unwrap_or(0),
+        errno_name: errno.map(errno_name).unwrap_or_default(),
+        signal: violation.signal.unwrap_or_default().to_owned(),
+        arguments: violation.args.to_vec(),
+        instruction_pointer: violation.ip,
+        evidence: violation.evidence.name().to_owned(),
+    }
+}
