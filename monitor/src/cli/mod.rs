@@ -26,6 +26,7 @@ pub struct Cli {
     command: Command,
 }
 
+#[expect(clippy::doc_markdown, reason = "these lines are the help text")]
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Replay a bundled capture: no root, no Kubernetes, a first look
@@ -76,7 +77,7 @@ impl Cli {
     pub fn run(self) -> ExitCode {
         start_log();
         let result = match self.command {
-            Command::Demo(args) => demo::run(args),
+            Command::Demo(args) => demo::run(&args),
             Command::Run(args) => run::run(args),
             Command::Replay(args) => replay::run(&args),
             Command::Record(args) => record::run(&args),
