@@ -143,14 +143,26 @@ impl<'a> Btf<'a> {
         }
     }
 
-    /// Whether there is a type of this kind and name (a linear search: for a few questions only).
-    pub fn has_typedef(&self, name: &str) -> bool {
-        self.types.iter().any(|at| {
-            self.type_at(*at as usize).is_some_and(|ty| {
-                ty.kind == kind::TYPEDEF
-                    && u32_at(self.bytes, ty.at).and_then(|offset| self.string(offset)) == Some(name.as_bytes())
-            })
-        })
+    /// The same type ids with nothing behind them but the names of the wanted typedefs and functions: enough for a loader
+    /// that asks for their ids alone, and a tenth of what it would parse and keep otherwise.
+    pub fn skeleton(&self, wanted: impl Fn(&[u8]) -> bool) -> Vec<u8> {
+        let mut types = Vec::with_capacity(self.types.len() * 12);
+        let mut strings = vec![0];
+        for at in &self.types {
+            let named = self.type_at(*at as usize).filter(|ty| matches!(ty.kind, kind::TYPEDEF | kind::FUNC));
+            let name = named.and_then(|ty| self.string(u32_at(self.bytes, ty.at)?)).filter(|name| wanted(name));
+            let (name, kind) = match (name, named) {
+                (Some(name), Some(ty)) => {
+                    let offset = u32::try_from(strings.len()).unwrap_or(0);
+                    strings.extend_from_slice(name);
+                    strings.push(0);
+                    (offset, ty.kind)
+                }
+                _ => (0, kind::FWD),
+            };
+            types.extend([name, kind << 24, 0].iter().flat_map(|word| word.to_le_bytes()));
+        }
+        assemble(&types, &strings)
     }
 
     /// Byte offset of `member.member…` in a struct, and the size in bytes of what lies there.
@@ -289,6 +301,15 @@ impl Type<'_> {
     }
 }
 
+/// BTF of these types and strings: `struct btf_header`, then both.
+fn assemble(types: &[u8], strings: &[u8]) -> Vec<u8> {
+    const HEADER_BYTES: u32 = 24;
+    let len = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+    let words = [HEADER_BYTES, 0, len(types), len(types), len(strings)];
+    let header: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+    [&MAGIC.to_le_bytes(), &[1, 0][..], &header, types, strings].concat()
+}
+
 fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     bytes.get(at..at.checked_add(4)?)?.try_into().ok().map(u32::from_le_bytes)
 }
@@ -339,9 +360,21 @@ mod tests {
             7,
         ];
         let types: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
-        let lens =
-            [24, 0, types.len(), types.len(), strings.len()].map(|len| u32::try_from(len).unwrap().to_le_bytes());
-        [&[0x9f, 0xeb, 1, 0][..], &lens.concat(), &types, strings].concat()
+        assemble(&types, strings)
+    }
+
+    #[test]
+    fn a_skeleton_has_the_same_ids_and_only_the_wanted_names() {
+        let strings = b"\0one\0two\0three\0";
+        let typedef = |name: u32| [name, kind::TYPEDEF << 24, 1];
+        let words = [[0, kind::FWD << 24, 0], typedef(1), typedef(5), [9, kind::FUNC << 24, 1]].concat();
+        let types: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        let bytes = assemble(&types, strings);
+        let skeleton = Btf::parse(&bytes, &[]).unwrap().skeleton(|name| name.starts_with(b"t"));
+        let parsed = Btf::parse(&skeleton, &["one", "two"]).unwrap();
+        assert_eq!((parsed.find("one", false), parsed.find("two", false)), (None, Some(3)));
+        assert_eq!(parsed.ty(4).map(|ty| parsed.string(u32_at(ty.bytes, ty.at).unwrap())), Some(Some(&b"three"[..])));
+        assert!(parsed.ty(5).is_none() && aya::Btf::parse(&skeleton, aya::Endianness::Little).is_ok());
     }
 
     #[test]
@@ -372,7 +405,7 @@ mod tests {
                 bytes[at] = value;
             }
             if let Ok(btf) = Btf::parse(&bytes, &["a", "e"]) {
-                let _ = (btf.member("a.z"), btf.enumerator("e", "V"), btf.has_typedef("a"));
+                let _ = (btf.member("a.z"), btf.enumerator("e", "V"), btf.skeleton(|_| true));
             }
         }
     }

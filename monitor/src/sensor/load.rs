@@ -3,7 +3,7 @@
 use std::fs;
 
 use aya::{
-    Btf, Ebpf, EbpfLoader, VerifierLogLevel, include_bytes_aligned,
+    Btf, Ebpf, EbpfLoader, Endianness, VerifierLogLevel, include_bytes_aligned,
     maps::{MapData, PerCpuArray, ProgramArray, RingBuf},
     programs::{BtfTracePoint, Iter, ProgramError},
 };
@@ -152,7 +152,8 @@ fn seccomp_programs(method: u32) -> &'static [Entry] {
 /// Loaded and attached programs. Dropping it detaches them.
 pub struct Loaded {
     ebpf: Ebpf,
-    btf: Btf,
+    /// The kernel's type ids; dropped when the last program is loaded.
+    ids: Option<Btf>,
     /// Keeps the tail-call table: without a reference from user space the kernel empties it.
     _classes: ProgramArray<MapData>,
     /// How denied system calls are found.
@@ -162,14 +163,14 @@ pub struct Loaded {
 /// An attached program that does nothing, on the hook that all system calls pass: what a sensor there costs at least.
 pub fn baseline() -> Result<Ebpf, SensorError> {
     check_build_and_privileges()?;
-    let btf = kernel_btf()?;
+    let (_, ids) = kernel_types()?;
     let mut ebpf = EbpfLoader::new()
-        .btf(Some(&btf))
+        .btf(Some(&ids))
         .allow_unsupported_maps()
         .load(OBJECT)
         .map_err(|error| SensorError::Object(chain(&error)))?;
     let mut classes = take_classes(&mut ebpf)?;
-    place(&mut ebpf, &btf, &mut classes, &attach("sys_exit_empty", "sys_exit"))?;
+    place(&mut ebpf, &ids, &mut classes, &attach("sys_exit_empty", "sys_exit"))?;
     Ok(ebpf)
 }
 
@@ -182,8 +183,17 @@ pub fn check_build_and_privileges() -> Result<(), SensorError> {
     if missing.is_empty() { Ok(()) } else { Err(SensorError::Privileges(missing)) }
 }
 
-fn kernel_btf() -> Result<Btf, SensorError> {
-    Btf::from_sys_fs().map_err(|error| SensorError::NoBtf(error.to_string()))
+/// What the kernel says of its types: the offsets, and ids for the loader.
+fn kernel_types() -> Result<(offsets::Resolved, Btf), SensorError> {
+    let no_btf = |error: &dyn std::error::Error| SensorError::NoBtf(error.to_string());
+    let bytes = fs::read(VMLINUX_BTF).map_err(|error| no_btf(&error))?;
+    let module = fs::read(OVERLAY_BTF).ok();
+    let vmlinux = offsets::parse(&bytes).map_err(|error| no_btf(&error))?;
+    let resolved = offsets::resolve(&vmlinux, module.as_deref()).map_err(|error| no_btf(&error))?;
+    // The names that aya asks for: a tracepoint's typedef, an iterator's function.
+    let ids = vmlinux.skeleton(|name| name.starts_with(b"btf_trace_") || name.starts_with(b"bpf_iter_"));
+    let ids = Btf::parse(&ids, Endianness::default()).map_err(|error| no_btf(&error))?;
+    Ok((resolved, ids))
 }
 
 fn take_classes(ebpf: &mut Ebpf) -> Result<ProgramArray<MapData>, SensorError> {
@@ -202,12 +212,12 @@ pub fn load(choice: &Settings) -> Result<Loaded, SensorError> {
             RING_BYTES.end()
         )));
     }
-    let resolved = resolve()?;
+    let (resolved, ids) = kernel_types()?;
+    require_core(&resolved)?;
     let method = seccomp_method(choice.seccomp, &resolved)?;
     let settings = settings::for_machine(&resolved.offsets, method, std::process::id());
-    let btf = kernel_btf()?;
     let mut ebpf = EbpfLoader::new()
-        .btf(Some(&btf))
+        .btf(Some(&ids))
         .allow_unsupported_maps()
         // A first load without the log is quick; only a refused one is asked for reasons.
         .verifier_log_level(VerifierLogLevel::DISABLE)
@@ -219,19 +229,21 @@ pub fn load(choice: &Settings) -> Result<Loaded, SensorError> {
     let mut classes = take_classes(&mut ebpf)?;
     start_log(&mut ebpf, choice.bpf_log)?;
     for entry in ALWAYS.iter().chain(seccomp_programs(method)) {
-        place(&mut ebpf, &btf, &mut classes, entry)?;
+        place(&mut ebpf, &ids, &mut classes, entry)?;
     }
-    Ok(Loaded { ebpf, btf, _classes: classes, seccomp_method: method })
+    Ok(Loaded { ebpf, ids: Some(ids), _classes: classes, seccomp_method: method })
 }
 
 /// Looks the members up; fails if one is missing without which nothing works.
 pub fn resolve() -> Result<offsets::Resolved, SensorError> {
-    let bytes = fs::read(VMLINUX_BTF).map_err(|error| SensorError::NoBtf(error.to_string()))?;
-    let module = fs::read(OVERLAY_BTF).ok();
-    let resolved =
-        offsets::resolve(&bytes, module.as_deref()).map_err(|error| SensorError::NoBtf(error.to_string()))?;
+    let (resolved, _) = kernel_types()?;
+    require_core(&resolved)?;
+    Ok(resolved)
+}
+
+fn require_core(resolved: &offsets::Resolved) -> Result<(), SensorError> {
     let core: Vec<_> = resolved.missing.iter().filter(|m| m.need == Need::Core).map(|m| m.path.to_owned()).collect();
-    if core.is_empty() { Ok(resolved) } else { Err(SensorError::Members(core)) }
+    if core.is_empty() { Ok(()) } else { Err(SensorError::Members(core)) }
 }
 
 fn seccomp_method(choice: SeccompChoice, resolved: &offsets::Resolved) -> Result<u32, SensorError> {
@@ -247,7 +259,7 @@ fn seccomp_method(choice: SeccompChoice, resolved: &offsets::Resolved) -> Result
     }
 }
 
-fn place(ebpf: &mut Ebpf, btf: &Btf, classes: &mut ProgramArray<MapData>, entry: &Entry) -> Result<(), SensorError> {
+fn place(ebpf: &mut Ebpf, ids: &Btf, classes: &mut ProgramArray<MapData>, entry: &Entry) -> Result<(), SensorError> {
     let name = entry.program;
     let refused = |error: &dyn std::error::Error| SensorError::Program { name, reason: chain(error) };
     let program: &mut BtfTracePoint = ebpf
@@ -255,7 +267,7 @@ fn place(ebpf: &mut Ebpf, btf: &Btf, classes: &mut ProgramArray<MapData>, entry:
         .ok_or_else(|| SensorError::Object(format!("no program {name}")))?
         .try_into()
         .map_err(|error: ProgramError| refused(&error))?;
-    program.load(entry.tracepoint, btf).map_err(|error| refused(&error))?;
+    program.load(entry.tracepoint, ids).map_err(|error| refused(&error))?;
     match entry.place {
         Place::Attach => {
             program.attach().map_err(|error| refused(&error))?;
@@ -322,17 +334,18 @@ impl Loaded {
         PerCpuArray::try_from(map).map_err(|error| SensorError::Object(error.to_string()))
     }
 
-    /// Runs the task iterator once; returns what it wrote.
+    /// Runs the task iterator, which can be done once; returns what it wrote.
     pub(super) fn tasks(&mut self) -> Result<Vec<u8>, SensorError> {
         const NAME: &str = "task_iter";
         let refused = |error: ProgramError| SensorError::Program { name: NAME, reason: chain(&error) };
+        let Some(ids) = self.ids.take() else { return Ok(Vec::new()) };
         let program: &mut Iter = self
             .ebpf
             .program_mut(NAME)
             .ok_or_else(|| SensorError::Object(format!("no program {NAME}")))?
             .try_into()
             .map_err(refused)?;
-        program.load("task", &self.btf).map_err(refused)?;
+        program.load("task", &ids).map_err(refused)?;
         let link = program.attach().and_then(|id| program.take_link(id)).map_err(refused)?;
         let mut file = link.into_file().map_err(|error| SensorError::Program { name: NAME, reason: chain(&error) })?;
         let mut bytes = Vec::new();

@@ -23,16 +23,19 @@ pub struct Missing {
     pub need: Need,
 }
 
+/// Parses the kernel's BTF so that [`resolve`] finds what it looks for.
+pub fn parse(vmlinux: &[u8]) -> Result<Btf<'_>, BtfError> {
+    Btf::parse(vmlinux, &type_names())
+}
+
 /// Resolves the table in the kernel's BTF, and that of the overlay module where it is one.
-pub fn resolve(vmlinux: &[u8], overlay: Option<&[u8]>) -> Result<Resolved, BtfError> {
-    let names: Vec<&'static str> = Offsets::TABLE.iter().flat_map(|row| row.path.split('|')).map(type_name).collect();
-    let vmlinux = Btf::parse(vmlinux, &names)?;
-    let module = overlay.map(|bytes| Btf::parse_split(&vmlinux, bytes, &names)).transpose()?;
+pub fn resolve(vmlinux: &Btf<'_>, overlay: Option<&[u8]>) -> Result<Resolved, BtfError> {
+    let module = overlay.map(|bytes| Btf::parse_split(vmlinux, bytes, &type_names())).transpose()?;
     let mut answers = Vec::with_capacity(size_of::<Offsets>());
     let mut missing = Vec::new();
     for row in Offsets::TABLE {
         let found = row.path.split('|').find_map(|alternative| {
-            look_up(&vmlinux, alternative).or_else(|| module.as_ref().and_then(|module| look_up(module, alternative)))
+            look_up(vmlinux, alternative).or_else(|| module.as_ref().and_then(|module| look_up(module, alternative)))
         });
         if found.is_none() {
             missing.push(Missing { path: row.path, need: row.need });
@@ -40,6 +43,10 @@ pub fn resolve(vmlinux: &[u8], overlay: Option<&[u8]>) -> Result<Resolved, BtfEr
         answers.extend_from_slice(&found.unwrap_or(MISSING).to_ne_bytes());
     }
     Ok(Resolved { offsets: Offsets::read_from_bytes(&answers).unwrap_or(Offsets::NONE), missing })
+}
+
+fn type_names() -> Vec<&'static str> {
+    Offsets::TABLE.iter().flat_map(|row| row.path.split('|')).map(type_name).collect()
 }
 
 /// The struct or enum that a path begins with.
@@ -81,7 +88,7 @@ mod tests {
             eprintln!("SKIPPED: this kernel has no BTF");
             return;
         };
-        let resolved = resolve(&bytes, None).unwrap();
+        let resolved = resolve(&parse(&bytes).unwrap(), None).unwrap();
         let core: Vec<_> = resolved.missing.iter().filter(|m| m.need == Need::Core).collect();
         assert!(core.is_empty(), "{core:?}");
         assert_eq!(resolved.offsets.upid_size, 16);
