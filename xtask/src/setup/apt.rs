@@ -71,8 +71,9 @@ fn update() -> Result<()> {
 
 fn get() -> Result<Cmd> {
     // Through `env`, because sudo passes no environment on.
-    let quiet = ["DEBIAN_FRONTEND=noninteractive", "apt-get", "--quiet", "install", "--yes", "--no-install-recommends"];
-    Ok(root::command("env", "install packages")?.args(quiet).no_input())
+    let quiet = ["DEBIAN_FRONTEND=noninteractive", "apt-get", "--quiet", "--option", "Dpkg::Use-Pty=0"];
+    let install = ["install", "--yes", "--no-install-recommends"];
+    Ok(root::command("env", "install packages")?.args(quiet).args(install).no_input())
 }
 
 #[cfg(test)]

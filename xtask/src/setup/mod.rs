@@ -86,7 +86,7 @@ fn survey(group: Group) -> Vec<&'static Need> {
 }
 
 fn report(state: &str, name: &str, what: &str) {
-    eprintln!("{state:9}  {name:13}  {what}");
+    eprintln!("{state:9}  {name:14}  {what}");
 }
 
 fn count(things: usize) -> String {
