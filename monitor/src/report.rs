@@ -167,7 +167,7 @@ fn file(facts: &monitor_ebpf::record::FileFacts, path: RawPath<'_>) -> proto::Fi
 fn writer(state: &State, writer: &Writer) -> proto::Writer {
     let who = Who { key: writer.process, vpid: writer.vpid, uid: writer.uid };
     proto::Writer {
-        process: Some(image_of(state, &who, &writer.image)),
+        process: Some(proto::Process { name: text(&writer.comm), ..image_of(state, &who, &writer.image) }),
         time_unix_nano: state.unix_ns(writer.ktime_ns),
         path: text(&writer.path),
     }

@@ -204,7 +204,8 @@ mod tests {
             };
             let finding = |sequence| Finding { sequence, rule: open.consumer.clone(), ..Default::default() };
             let batch = Response::Batch(Batch { findings: vec![finding(1), finding(2)], cursor: String::new() });
-            let loss = Response::Loss(LossReport { findings: 3, records: 0, cause: "expired".to_owned() });
+            let cause = "expired".to_owned();
+            let loss = Response::Loss(LossReport { findings: 3, cause, ..LossReport::default() });
             let responses = [batch, loss].map(|response| Ok(SubscribeResponse { response: Some(response) }));
             Ok(Reply::new(Box::pin(tokio_stream::iter(responses))))
         }

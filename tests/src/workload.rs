@@ -22,8 +22,10 @@ pub fn binary() -> Result<PathBuf> {
 
 /// The directory that cargo puts this profile's binaries in.
 pub(crate) fn profile_directory() -> Result<PathBuf> {
-    let test = env::current_exe()?;
-    test.ancestors().nth(2).map(Path::to_owned).context("the test binary is in no target directory")
+    let program = env::current_exe()?;
+    // Tests are one directory deeper than binaries.
+    let directory = program.ancestors().skip(1).find(|directory| !directory.ends_with("deps"));
+    directory.map(Path::to_owned).context("the test binary is in no target directory")
 }
 
 /// Compiles unless the binary is newer than its source. Test processes run at once, so one builds and the others wait for it.

@@ -145,10 +145,15 @@ fn a_subscriber_that_goes_away_is_forgotten() -> Result<()> {
         })
     };
     let open = || Open { consumer: "brief".to_owned(), start_from: StartFrom::Tail.into(), ..Default::default() };
-    let streams =
-        (runtime.block_on(subscribe(agent.socket(), open()))?, runtime.block_on(subscribe(agent.socket(), open()))?);
+    // Connections of their own, which end with their runtime: a dropped response alone leaves the request half open.
+    let consumers = self::runtime()?;
+    let streams = (
+        consumers.block_on(subscribe(agent.socket(), open()))?,
+        consumers.block_on(subscribe(agent.socket(), open()))?,
+    );
     assert_eq!(subscribers()?, 2);
     drop(streams);
+    drop(consumers);
     let deadline = std::time::Instant::now() + PATIENCE;
     while subscribers()? > 0 {
         ensure!(std::time::Instant::now() < deadline, "{} subscribers are still counted", subscribers()?);

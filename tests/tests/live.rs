@@ -77,7 +77,9 @@ fn drift(runtime: Runtime) -> Result<()> {
     let agent = Agent::start(&[])?;
     let unchanged =
         script(runtime, "/opt/program noop; /bin/workload noop; cp /bin/workload /tmp/never-run; ls / >/dev/null")?;
-    let new = script(runtime, "cp /bin/workload /tmp/dropped; /tmp/dropped noop first; true")?;
+    let new = script(runtime, "/bin/cp /bin/workload /tmp/dropped; /tmp/dropped noop first; true")?;
+    // The shell's own cp: a forked shell that renames itself and executes nothing.
+    let builtin = script(runtime, "cp /bin/workload /tmp/dropped; /tmp/dropped noop; true")?;
     let modified = script(runtime, "/opt/program noop; echo more >> /opt/program; /opt/program noop; true")?;
     let memory = run(runtime, &["/bin/workload", "memfd"], None)?;
     let deleted = run(runtime, &["/bin/workload", "deleted"], None)?;
@@ -98,10 +100,14 @@ fn drift(runtime: Runtime) -> Result<()> {
         ("/process/name", "dropped"),
     ];
     check(found, "a new program", &facts)?;
-    assert_eq!(words(found, "/drift/writer/process/arguments"), "cp /bin/workload /tmp/dropped");
+    assert_eq!(words(found, "/drift/writer/process/arguments"), "/bin/cp /bin/workload /tmp/dropped");
     assert_eq!(words(found, "/process/arguments"), "/tmp/dropped noop first");
     let size = fs::metadata(new.upper().join("tmp/dropped"))?.len();
     assert_eq!(number(found, "/drift/file/size_bytes"), size, "{found:#}");
+
+    let [found] = expect(&stopped, &builtin, "a new program by a builtin")?;
+    check(found, "a new program by a builtin", &[("/drift/writer/process/name", "cp")])?;
+    assert!(words(found, "/drift/writer/process/arguments").starts_with("/bin/sh -euc"), "{found:#}");
 
     let [found] = expect(&stopped, &modified, "a changed program of the image")?;
     let facts = [

@@ -1,6 +1,6 @@
 //! Replay of recorded captures: the same bytes each time, and an honest end on every kind of damage. Needs no privileges.
 //!
-//! The captures are those in `tests/fixtures/`, recorded from live runs.
+//! The captures are those that the project bundles, recorded from live runs.
 use std::{
     fs,
     num::NonZero,
@@ -24,7 +24,7 @@ const DAMAGED: i32 = 3;
 
 /// The captures, which must be there.
 fn fixtures() -> Result<Vec<PathBuf>> {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures");
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../monitor/demo");
     let entries = fs::read_dir(&directory).with_context(|| format!("no captures in {}", directory.display()))?;
     let mut captures: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
     captures.retain(|path| path.extension().is_some_and(|extension| extension == "mcap"));

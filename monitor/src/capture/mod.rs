@@ -11,7 +11,7 @@ mod reader;
 mod writer;
 
 pub use reader::Reader;
-pub use writer::{RecordSink, Writer};
+pub use writer::Writer;
 
 /// First bytes of a capture.
 pub const MAGIC: &[u8; 8] = b"MONITOR\0";

@@ -12,14 +12,6 @@ use monitor_ebpf::record::ABI_VERSION;
 use super::{FRAME_BYTES, HEADER_BYTES, MAGIC};
 use crate::record;
 
-/// Where records are kept, whatever they are written to.
-pub trait RecordSink: Send {
-    /// Adds a record.
-    fn record(&mut self, bytes: &[u8]) -> io::Result<()>;
-    /// Ends the stream in good order.
-    fn close(self: Box<Self>, ktime_ns: u64) -> io::Result<()>;
-}
-
 /// A capture being written.
 pub struct Writer<W: Write> {
     output: W,
@@ -64,15 +56,5 @@ impl<W: Write> Writer<W> {
         self.record(&end)?;
         self.output.flush()?;
         Ok(self.output)
-    }
-}
-
-impl<W: Write + Send> RecordSink for Writer<W> {
-    fn record(&mut self, bytes: &[u8]) -> io::Result<()> {
-        Writer::record(self, bytes)
-    }
-
-    fn close(self: Box<Self>, ktime_ns: u64) -> io::Result<()> {
-        self.finish(ktime_ns).map(drop)
     }
 }

@@ -12,7 +12,7 @@ use super::{
 use crate::capture::Reader;
 
 /// Made by this project on a container that copies a program and runs it, and calls what its seccomp profile denies.
-static CAPTURE: &[u8] = include_bytes!("../../demo/container.mcap.gz");
+static CAPTURE: &[u8] = include_bytes!("../../demo/container.mcap");
 
 /// Options of `monitor demo`.
 #[derive(Clone, Debug, clap::Args)]
@@ -38,5 +38,5 @@ pub(super) fn run(args: Args) -> Result<Exit> {
          monitor rules list              the rules behind these findings\n       \
          monitor record -w FILE -- CMD   make a capture of your own, then: monitor replay FILE"
     );
-    replayed.damage.map_or(Ok(replayed.exit), |damage| Err(damage.into()))
+    Ok(replayed.exit())
 }

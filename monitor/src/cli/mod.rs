@@ -48,7 +48,7 @@ enum Command {
 }
 
 /// How a command ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Exit {
     /// Done.
     Done,
@@ -88,11 +88,20 @@ impl Cli {
         match result {
             Ok(exit) => exit.into(),
             Err(error) => {
-                anstream::eprintln!("monitor: {error:#}");
+                anstream::eprintln!("monitor: {}", chain(&error));
                 Exit::Usage.into()
             }
         }
     }
+}
+
+/// An error with its causes, leaving out those that the text before quotes already.
+fn chain(error: &anyhow::Error) -> String {
+    error.chain().fold(String::new(), |text, cause| match cause.to_string() {
+        cause if text.is_empty() => cause,
+        cause if text.contains(&cause) => text,
+        cause => format!("{text}: {cause}"),
+    })
 }
 
 /// The agent's own log: stderr, warnings by default, `MONITOR_LOG` for more.
@@ -106,6 +115,12 @@ fn start_log() {
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let error = anyhow::anyhow!("disk full").context("cannot write: disk full").context("no capture");
+        assert_eq!(super::chain(&error), "no capture: cannot write: disk full");
+    }
 
     #[test]
     fn the_command_line_is_consistent() {

@@ -34,69 +34,96 @@ pub(super) struct Args {
     findings: FindingArgs,
 }
 
-/// Replays the captures one after the other.
+/// Replays the captures one after the other. A damaged one does not keep the next from being replayed.
 pub(super) fn run(args: &Args) -> Result<Exit> {
     let mut exit = Exit::Done;
     for path in &args.captures {
+        let name = path.display();
         let selection = args.findings.selection(args.rules.load()?)?;
-        let name = path.display().to_string();
-        let opened = match std::fs::File::open(path) {
-            Ok(file) => Reader::new(file),
-            Err(error) => return Err(error).with_context(|| format!("cannot open {name}")),
-        };
-        let ended = match opened {
+        let file = std::fs::File::open(path).with_context(|| format!("cannot open {name}"))?;
+        let replayed = match Reader::new(file) {
             Ok(mut reader) => replay(&mut reader, selection, &args.findings)?,
-            Err(error) => Replayed { exit: Exit::Done, damage: Some(error) },
+            Err(error) => Replayed { failed: false, damage: Some(error) },
         };
-        if let Some(error) = ended.damage {
+        if let Some(error) = &replayed.damage {
             eprintln!("monitor: {name}: {error}");
-            return Ok(Exit::Damaged);
         }
-        if ended.exit != Exit::Done {
-            exit = ended.exit;
-        }
+        exit = exit.max(replayed.exit());
     }
     Ok(exit)
 }
 
 /// How a replay ended.
 pub(super) struct Replayed {
-    pub(super) exit: Exit,
-    pub(super) damage: Option<SourceError>,
+    /// Whether there was a finding at or above `--fail-on`.
+    failed: bool,
+    damage: Option<SourceError>,
 }
 
-/// Takes everything that a source has through the flow and prints the findings.
+impl Replayed {
+    /// Damage weighs more than a finding: what is missing may be worse.
+    pub(super) fn exit(&self) -> Exit {
+        match (&self.damage, self.failed) {
+            (Some(_), _) => Exit::Damaged,
+            (None, true) => Exit::Found,
+            (None, false) => Exit::Done,
+        }
+    }
+}
+
+/// Where the findings of a replay go.
+struct Printed<'a> {
+    out: Direct<io::StdoutLock<'static>>,
+    args: &'a FindingArgs,
+    found: u64,
+    failed: bool,
+    broken: Option<io::Error>,
+}
+
+impl Printed<'_> {
+    /// Whether nobody wants more.
+    fn is_enough(&self) -> bool {
+        self.broken.is_some() || self.args.count.is_some_and(|count| self.found >= count)
+    }
+
+    fn print(&mut self, finding: &Finding) {
+        if !self.is_enough() {
+            self.found += 1;
+            self.failed |= self.args.fails(finding);
+            self.broken = self.out.buffer(finding).err();
+        }
+    }
+
+    /// Writes the rest. A reader that has gone away is no error.
+    fn finish(mut self) -> io::Result<()> {
+        match self.broken.take().map_or_else(|| self.out.flush(), Err) {
+            Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Takes what a source has through the flow and prints the findings.
 pub(super) fn replay(source: &mut dyn Source, selection: Selection, args: &FindingArgs) -> Result<Replayed> {
     // The clock is never asked in a replay.
     let mut pipeline = Pipeline::new(selection, Mode::Replay, || 0);
-    let mut printer = Direct::new(args.format(), Colour::of_stdout(), io::BufWriter::new(io::stdout().lock()));
-    let mut found = 0;
-    let mut failed = false;
-    let mut broken: Option<io::Error> = None;
-    let mut emit = |finding: Finding| {
-        if broken.is_some() || args.count.is_some_and(|count| found >= count) {
-            return;
-        }
-        found += 1;
-        failed |= args.fails(&finding);
-        broken = printer.buffer(&finding).err();
-    };
+    let out = Direct::new(args.format(), Colour::of_stdout(), io::stdout().lock());
+    let mut printed = Printed { out, args, found: 0, failed: false, broken: None };
     let damage = loop {
-        match source.drain(Duration::ZERO, &mut |bytes| pipeline.record(bytes, &mut emit)) {
+        let mut each = |bytes: &[u8]| pipeline.record(bytes, &mut |finding: Finding| printed.print(&finding));
+        match source.drain(Duration::ZERO, &mut each) {
+            Ok(Status::Open) if printed.is_enough() => break None,
             Ok(Status::Open) => {}
             Ok(Status::Ended) => break None,
             Err(error) => break Some(error),
         }
     };
-    if let Err(error) = broken.map_or_else(|| printer.flush(), Err)
-        && error.kind() != ErrorKind::BrokenPipe
-    {
-        return Err(error).context("cannot write to stdout");
-    }
+    let failed = printed.failed;
+    printed.finish().context("cannot write to stdout")?;
     let summary = pipeline.finish();
     eprintln!(
         "monitor: summary: records={} findings={} lost={} filtered=0 unjudged={} undecodable={}",
         summary.records, summary.findings, summary.lost, summary.unjudged, summary.undecodable
     );
-    Ok(Replayed { exit: if failed { Exit::Found } else { Exit::Done }, damage })
+    Ok(Replayed { failed, damage })
 }

@@ -33,7 +33,7 @@ use crate::{
     pipeline::{Pipeline, Summary},
     proto::v1::{Finding, GetInfoResponse, GetStatusResponse},
     report::Mode,
-    sensor::{Sensor, ktime_ns, realtime_ns, stats::Stats},
+    sensor::{Sensor, ktime_ns, load, realtime_ns, stats::Stats},
     source::{self, Source as _},
 };
 
@@ -70,6 +70,7 @@ pub(super) struct Args {
 pub(super) fn run(args: Args) -> Result<Exit> {
     let selection = args.findings.selection(args.rules.load()?)?;
     let rule_names = selection.rules.rules().map(|rule| rule.name.clone()).collect();
+    load::check_build_and_privileges()?;
     let stop = live::stop_on_signal()?;
     // The socket before the sensor: what can fail cheaply fails first.
     let server = if args.no_socket { None } else { Some(Server::bind(&args)?) };

@@ -108,7 +108,7 @@ fields! {
     "evt.is_open_write", Bool, None, "Whether a file was opened for writing.", "true"
         => |c, _| matches!(c.event.body, Body::Open(_)).then_some(Value::Bool(true));
     "proc.name", Text, None, "Command name of the process, at most 15 bytes.", "bash"
-        => |c, _| c.process.map(|p| Value::text(&p.image.comm));
+        => |c, _| c.process.and_then(command_name);
     "proc.pid", Int, None, "Process id in the initial pid namespace.", "1234"
         => |c, _| Some(Value::Int(c.event.header.tgid.into()));
     "proc.vpid", Int, None, "Process id in the process's own pid namespace.", "7"
@@ -116,10 +116,10 @@ fields! {
     "proc.ppid", Int, None, "Process id of the parent.", "1233"
         => |c, _| c.process.map(|p| Value::Int(p.parent.tgid.into()));
     "proc.pname", Text, None, "Command name of the parent.", "sshd"
-        => |c, _| c.ancestor(1).map(|p| Value::text(&p.image.comm));
+        => |c, _| c.ancestor(1).and_then(command_name);
     "proc.aname", Text, Index, "Command name of an ancestor: [1] is the parent, [2] its parent.", "containerd-shim"
         => |c, argument| match argument {
-            Argument::Index(generation) => c.ancestor(generation).map(|p| Value::text(&p.image.comm)),
+            Argument::Index(generation) => c.ancestor(generation).and_then(command_name),
             Argument::None => None,
         };
     "proc.exe", Text, None, "First argument: the name that the program was called by.", "ls"
@@ -169,7 +169,7 @@ fields! {
             _ => None,
         };
     "drift.writer.name", Text, None, "Command name of who opened the program for writing last, if seen.", "cp"
-        => |c, _| c.writer().map(|writer| Value::text(&writer.image.comm));
+        => |c, _| c.writer().map(|writer| Value::text(&writer.comm));
     "drift.writer.pid", Int, None, "Process id of who opened the program for writing last, if seen.", "1200"
         => |c, _| c.writer().map(|writer| Value::Int(writer.process.tgid.into()));
     "drift.writer.cmdline", Text, None, "Command line of who opened the program for writing last, if seen.", "cp /bin/busybox /tmp/x"
@@ -199,6 +199,11 @@ fn result_name(ret: i64) -> Value<'static> {
         Ok(errno) if errno > 0 => Value::owned(errno_name(errno)),
         _ => Value::Text(Cow::Borrowed(b"SUCCESS")),
     }
+}
+
+/// Empty where only the existence of the process is known.
+fn command_name(process: &Process) -> Option<Value<'_>> {
+    (!process.image.comm.is_empty()).then(|| Value::text(&process.image.comm))
 }
 
 fn executable(process: &Process) -> Option<Value<'_>> {

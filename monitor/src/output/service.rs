@@ -29,8 +29,8 @@ const CONCURRENT_STREAMS: u32 = 64;
 
 /// Name of the health service that tells whether the sensor delivers.
 pub const SENSOR_SERVICE: &str = "sensor";
-/// Name of the health service of findings.
-pub const FINDINGS_SERVICE: &str = "monitor.v1.Findings";
+/// Services that are healthy as long as they answer.
+pub const ANSWERING_SERVICES: [&str; 2] = ["monitor.v1.Findings", "monitor.v1.Agent"];
 
 /// What the agent knows of itself. Both are asked for by any consumer at any time: cheap, and without waiting.
 pub trait Status: Send + Sync + 'static {
@@ -84,7 +84,9 @@ where
     C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
 {
     let (reporter, health) = tonic_health::server::health_reporter();
-    reporter.set_service_status(FINDINGS_SERVICE, ServingStatus::Serving).await;
+    for service in ANSWERING_SERVICES {
+        reporter.set_service_status(service, ServingStatus::Serving).await;
+    }
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)

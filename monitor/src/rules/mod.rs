@@ -271,7 +271,7 @@ fn build(items: Vec<Item>, diagnostics: &mut Vec<Diagnostic>) -> Vec<(Rule, bool
 fn compile_rule(item: RuleItem, names: &mut Names, diagnostics: &mut Vec<Diagnostic>) -> Option<(Rule, bool)> {
     let place = Place { condition: &item.condition, text: &item.text };
     let node = compile::parse(place).and_then(|expr| compile::compile(&expr, place, names));
-    let output = Template::compile(&item.output.text).map_err(|error| {
+    let output = Template::compile(item.output.text.trim_end()).map_err(|error| {
         let span = item.output.place(error.span);
         Diagnostic::new(Code::CompileOutput, &item.text, span, error.message).help(error.help)
     });

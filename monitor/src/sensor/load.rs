@@ -173,7 +173,8 @@ pub fn baseline() -> Result<Ebpf, SensorError> {
     Ok(ebpf)
 }
 
-fn check_build_and_privileges() -> Result<(), SensorError> {
+/// What can be known to be missing before anything is tried.
+pub fn check_build_and_privileges() -> Result<(), SensorError> {
     if !HAS_OBJECT {
         return Err(SensorError::NoObject);
     }

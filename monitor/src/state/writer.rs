@@ -7,7 +7,7 @@ use std::{collections::VecDeque, sync::Arc};
 use hashbrown::HashMap;
 
 use super::process::{Image, Process, ProcessKey};
-use crate::event::Open;
+use crate::event::{Open, path::until_nul};
 
 /// Files remembered; the oldest is forgotten first.
 const MAX_FILES: usize = 16_384;
@@ -32,6 +32,8 @@ pub struct Writer {
     pub vpid: u32,
     /// Its user.
     pub uid: u32,
+    /// Command name of the thread that opened the file, which a shell that runs a builtin `cp` sets without any exec.
+    pub comm: Vec<u8>,
     /// What it ran then.
     pub image: Arc<Image>,
     /// The path that it opened.
@@ -63,6 +65,7 @@ impl Writers {
             process: process.key,
             vpid: process.task.vpid,
             uid: process.task.uid,
+            comm: until_nul(&open.comm).to_vec(),
             image: Arc::clone(&process.image),
             path: open.path.to_absolute(),
             serial: self.serial,
