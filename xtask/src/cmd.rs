@@ -69,18 +69,7 @@ impl Cmd {
 
     /// The command as one could type it in a shell.
     pub(crate) fn line(&self) -> String {
-        let mut line = String::new();
-        for (name, value) in self.command.get_envs() {
-            if let Some(value) = value {
-                let _ = write!(line, "{}={} ", name.display(), quoted(value));
-            }
-        }
-        line.push_str(&quoted(self.command.get_program()));
-        for arg in self.command.get_args() {
-            line.push(' ');
-            line.push_str(&quoted(arg));
-        }
-        line
+        line(&self.command)
     }
 
     /// Prints it and runs it to its end, on this terminal.
@@ -122,6 +111,22 @@ impl Cmd {
         let mend = self.mend.map(|mend| format!("\n  {mend}")).unwrap_or_default();
         bail!("`{}` failed: {status}{mend}", self.line())
     }
+}
+
+/// A command as one could type it in a shell.
+pub(crate) fn line(command: &Command) -> String {
+    let mut line = String::new();
+    for (name, value) in command.get_envs() {
+        if let Some(value) = value {
+            let _ = write!(line, "{}={} ", name.display(), quoted(value));
+        }
+    }
+    line.push_str(&quoted(command.get_program()));
+    for arg in command.get_args() {
+        line.push(' ');
+        line.push_str(&quoted(arg));
+    }
+    line
 }
 
 /// The word as a shell takes it.

@@ -13,6 +13,7 @@ use anyhow::{Context as _, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::Bench;
+use crate::cmd;
 
 /// How long a sensor may take to be ready, and to end.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -64,7 +65,7 @@ impl Sensor {
             match sensor.stderr.recv_timeout(PATIENCE.saturating_sub(begin.elapsed())) {
                 Ok(line) if line.contains(READY) => break,
                 Ok(line) => said.push(line),
-                Err(_) => bail!("{command:?} did not say {READY:?}; it said:\n{}", said.join("\n")),
+                Err(_) => bail!("`{}` did not say {READY:?}; it said:\n{}", cmd::line(&command), said.join("\n")),
             }
         }
         sensor.ready_after = begin.elapsed();

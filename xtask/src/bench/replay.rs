@@ -9,6 +9,7 @@ use std::{
 use anyhow::{Result, bail};
 
 use super::{Bench, agent::Summary, load, report::Row, ring::STORMS, statistics::number};
+use crate::cmd;
 
 const RUNS: usize = 5;
 /// How long is recorded.
@@ -25,7 +26,7 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Row>> {
         record.args(["record", "-w"]).arg(&capture).arg("--").arg(storm.get_program()).args(storm.get_args());
         let output = record.stdin(Stdio::null()).output()?;
         if !output.status.success() {
-            bail!("{record:?} failed: {}\n{}", output.status, String::from_utf8_lossy(&output.stderr));
+            bail!("`{}` failed: {}\n{}", cmd::line(&record), output.status, String::from_utf8_lossy(&output.stderr));
         }
         let rates = (0..RUNS).map(|_| replay(bench, &capture)).collect::<Result<Vec<_>>>()?;
         rows.push(Row::new("records from a capture", name, "records/s", rates));
@@ -43,7 +44,7 @@ fn replay(bench: &Bench, capture: &Path) -> Result<f64> {
     let stderr = String::from_utf8_lossy(&output.stderr);
     let records = Summary::parse(&stderr).records;
     if !output.status.success() || records == 0 {
-        bail!("{command:?} replayed {records} records: {}\n{stderr}", output.status);
+        bail!("`{}` replayed {records} records: {}\n{stderr}", cmd::line(&command), output.status);
     }
     Ok(number(records) / elapsed.as_secs_f64())
 }
