@@ -49,22 +49,22 @@ fn all(steps: &mut Steps, args: &Args) -> Result<()> {
     steps.run("compile", || environment.cargo(&["build", "--workspace", "--all-targets"]).run())?;
     // One step's failing tests must not hide the next one's.
     let outcomes = [
-        steps.run("unit tests", || environment.test(&["--lib", "--bins"], args).run()),
-        steps.run("integration tests", || integration(&environment, args)),
-        steps.run("documentation tests", || environment.test(&["--doc"], args).run()),
+        steps.run("tests", || tests(&environment, args)),
+        steps.run("documentation tests", || environment.test("--doc", args).run()),
     ];
     outcomes.into_iter().collect()
 }
 
-/// Integration tests start agents and containers: as root, where that can be had without a question.
-fn integration(environment: &Environment, args: &Args) -> Result<()> {
-    let cargo = environment.test(&["--test", "*"], args);
+/// Integration tests start agents and containers: as root, where that can be had without a question. Unit tests go along,
+/// because cargo selects features by targets and would compile half the workspace again for integration tests alone.
+fn tests(environment: &Environment, args: &Args) -> Result<()> {
+    let cargo = environment.test("--tests", args);
     if root::is_root() {
         return cargo.run();
     }
     if root::sudo_is_silent() {
-        eprintln!("NOT ROOT: the integration tests run through sudo");
-        return cargo.env(&runner_variable(), environment.sudo()).run();
+        eprintln!("NOT ROOT: the tests run through sudo");
+        return cargo.env(&runner_variable(), Environment::sudo()).run();
     }
     eprintln!(
         "NOT ROOT, and sudo would ask: live tests WILL BE SKIPPED. Run `sudo -v` first, or this command as root."
@@ -81,13 +81,12 @@ impl Environment {
             .env("MONITOR_TEST_WORKLOAD", &self.workload)
     }
 
-    fn test(&self, which: &[&str], args: &Args) -> Cmd {
-        self.cargo(&["test", "--workspace", "--no-fail-fast"]).args(which).arg("--").args(&args.filter)
+    fn test(&self, which: &str, args: &Args) -> Cmd {
+        self.cargo(&["test", "--workspace", "--no-fail-fast", which]).arg("--").args(&args.filter)
     }
 
     /// The prefix that runs a test binary as root with the variables that it reads.
-    fn sudo(&self) -> String {
-        debug_assert!(self.object.is_absolute());
+    fn sudo() -> String {
         format!("sudo -n --preserve-env={OBJECT_VARIABLE},MONITOR_BIN,MONITOR_TEST_WORKLOAD,CI,RUST_BACKTRACE")
     }
 }

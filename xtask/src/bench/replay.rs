@@ -20,9 +20,9 @@ use super::{
 };
 use crate::cmd;
 
-const RUNS: usize = 7;
+const RUNS: usize = 11;
 /// How long is recorded.
-const TIME: Duration = Duration::from_secs(3);
+const TIME: Duration = Duration::from_secs(8);
 
 /// One replay.
 struct Replayed {
