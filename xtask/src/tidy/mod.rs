@@ -91,7 +91,9 @@ fn check(file: &File) -> Vec<Finding> {
 /// The text files that git knows or would add.
 fn files() -> Result<Vec<File>> {
     let list = Cmd::new("git")
-        .args(["-c", "core.quotePath=off", "ls-files", "--cached", "--others", "--exclude-standard"])
+        // A checkout may belong to another user, as it does in many CI containers.
+        .args(["-c", "safe.directory=*", "-c", "core.quotePath=off"])
+        .args(["ls-files", "--cached", "--others", "--exclude-standard"])
         .mend("tidy asks git which files there are: run it in a clone")
         .output()?;
     let mut files = Vec::new();
