@@ -105,8 +105,8 @@ impl Pipeline {
                 }
             }
             Body::Sigsys(signal) => self.seccomp.signal(signal),
-            Body::Exit(exit) => {
-                let verdict = self.seccomp.exit(machine, exit);
+            Body::Exit(ended) => {
+                let verdict = self.seccomp.exit(machine, ended);
                 if let Some(violation) = verdict.as_ref().and_then(seccomp::Verdict::violation) {
                     self.evaluate(event, number, Some(violation), emit);
                 }

@@ -102,6 +102,7 @@ fn len16(piece: &[u8]) -> u16 {
 }
 
 /// Puts fixed part and pieces together and sets the header's length.
+#[expect(clippy::needless_pass_by_value, reason = "callers build the fixed part for this alone")]
 fn assemble<T: IntoBytes + Immutable>(fixed: T, pieces: &[&[u8]]) -> Vec<u8> {
     let mut bytes = fixed.as_bytes().to_vec();
     for piece in pieces {

@@ -69,6 +69,8 @@ fn try_sys_exit_open(ctx: &BtfTracePointContext) -> Option<()> {
         (*record).path_len = tail.path(file::path(file), root);
         (*record).header.flags |= tail.flags();
         emit::variable(Kind::OPEN, scratch, tail.len(), Urgency::Normal);
+        #[cfg(feature = "bpf-log")]
+        aya_log_ebpf::debug!(ctx, "open nr={} fd={}", nr, ret);
     }
     Some(())
 }

@@ -82,6 +82,8 @@ pub fn sys_exit_seccomp(ctx: BtfTracePointContext) -> i32 {
             let install = installed(compat, nr, &args, ret);
             if install || !is_install_call(compat, nr) || ret < 0 {
                 judge(current, regs, raw_nr, ret, &args, install);
+                #[cfg(feature = "bpf-log")]
+                aya_log_ebpf::debug!(&ctx, "seccomp call nr={} ret={}", raw_nr, ret);
             }
         }
         dispatch(&ctx, class(compat, nr));

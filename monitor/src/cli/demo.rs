@@ -24,7 +24,7 @@ pub(super) struct Args {
 }
 
 /// Replays the bundled capture.
-pub(super) fn run(args: Args) -> Result<Exit> {
+pub(super) fn run(args: &Args) -> Result<Exit> {
     let selection = args.findings.selection(args.rules.load()?)?;
     eprintln!(
         "A container, recorded on a real node: it copies a program into itself and runs it, runs one from memory, and makes\n\

@@ -26,6 +26,7 @@ pub struct Cli {
     command: Command,
 }
 
+#[expect(clippy::doc_markdown, reason = "these lines are the help text")]
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Replay a bundled capture: no root, no Kubernetes, a first look
@@ -76,7 +77,7 @@ impl Cli {
     pub fn run(self) -> ExitCode {
         start_log();
         let result = match self.command {
-            Command::Demo(args) => demo::run(args),
+            Command::Demo(args) => demo::run(&args),
             Command::Run(args) => run::run(args),
             Command::Replay(args) => replay::run(&args),
             Command::Record(args) => record::run(&args),
@@ -104,10 +105,11 @@ fn chain(error: &anyhow::Error) -> String {
     })
 }
 
-/// The agent's own log: stderr, warnings by default, `MONITOR_LOG` for more.
+/// The agent's own log: stderr, warnings by default, `MONITOR_LOG` for more. Lines of the BPF programs only come where they
+/// were asked for.
 fn start_log() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("MONITOR_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,monitor_ebpf=debug"));
     let colour = anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never;
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour).init();
 }

@@ -141,7 +141,7 @@ impl Screen {
     }
 }
 
-/// "3 findings missed (slow_subscriber)".
+/// `lost: 3 findings (slow_subscriber)`
 fn loss_text(loss: &LossReport) -> String {
     let what = match (loss.findings, loss.records) {
         (0, 0) => "an unknown number of findings".to_owned(),

@@ -49,7 +49,7 @@ impl Data {
     fn word(&self, offset: u32) -> Option<u32> {
         let half = |value: u64| if offset & 4 == 0 { value as u32 } else { (value >> 32) as u32 };
         match offset {
-            _ if offset % 4 != 0 => None,
+            _ if !offset.is_multiple_of(4) => None,
             0 => Some(self.nr as u32),
             4 => Some(self.arch),
             8 | 12 => Some(half(self.ip)),
@@ -90,7 +90,7 @@ pub fn run(program: &[Instruction], data: &Data) -> Option<u32> {
     loop {
         let instruction = program.get(at)?;
         at += 1;
-        match machine.step(instruction, data)? {
+        match machine.step(*instruction, data)? {
             Step::Next => {}
             Step::Skip(count) => at = at.checked_add(usize::try_from(count).ok()?)?,
             Step::Return(value) => return Some(value),
@@ -111,8 +111,8 @@ enum Step {
 }
 
 impl Machine {
-    fn step(&mut self, instruction: &Instruction, data: &Data) -> Option<Step> {
-        let Instruction { code, k, .. } = *instruction;
+    fn step(&mut self, instruction: Instruction, data: &Data) -> Option<Step> {
+        let Instruction { code, k, .. } = instruction;
         let cell = usize::try_from(k).ok();
         match code {
             code::LD_W_ABS => self.a = data.word(k)?,
@@ -163,7 +163,7 @@ impl Machine {
     }
 
     /// How many instructions to skip.
-    fn jump(&self, operation: u16, operand: u32, instruction: &Instruction) -> Option<u8> {
+    fn jump(&self, operation: u16, operand: u32, instruction: Instruction) -> Option<u8> {
         let taken = match operation {
             0x10 => self.a == operand,
             0x20 => self.a > operand,

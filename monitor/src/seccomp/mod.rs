@@ -246,7 +246,7 @@ mod tests {
     #[test]
     fn what_waits_is_bounded_and_counted() {
         let mut detector = Detector::default();
-        for tid in 0..MAX_PARKED as u32 + 3 {
+        for tid in 0..u32::try_from(MAX_PARKED).unwrap() + 3 {
             detector.call(X86_64, &call(tid, -1, 2), tid);
         }
         assert_eq!(detector.unjudged(), 3);

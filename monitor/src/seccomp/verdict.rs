@@ -19,7 +19,6 @@ use crate::{
 
 /// `SECCOMP_RET_*`: the upper half of a filter's answer.
 mod action {
-    pub(super) const KILL_PROCESS: u32 = 0x8000_0000;
     pub(super) const KILL_THREAD: u32 = 0;
     pub(super) const TRAP: u32 = 0x0003_0000;
     pub(super) const ERRNO: u32 = 0x0005_0000;
@@ -104,7 +103,7 @@ impl Violation {
         matches!(self.action, SeccompAction::KillProcess | SeccompAction::KillThread)
     }
 
-    fn new(arch: Arch, call: &SeccompCallRecord, outcome: Outcome, evidence: Evidence) -> Self {
+    fn new(arch: Arch, call: &SeccompCallRecord, outcome: &Outcome, evidence: Evidence) -> Self {
         Self {
             syscall: syscall::name(arch, call.nr),
             nr: call.nr,
@@ -177,9 +176,9 @@ pub fn by_filters(machine: u32, call: &SeccompCallRecord, programs: &Programs) -
     let data = Data { nr: call.nr, arch: arch.audit(), ip: call.ip, args: call.args };
     let Some(answer) = strictest(programs, skip, &data) else { return Verdict::Mismatch };
     match outcome(answer, call) {
-        Some(None) => Verdict::Allowed,
-        Some(Some(outcome)) => Verdict::Violation(Violation::new(arch, call, outcome, Evidence::Filter)),
-        None => Verdict::Mismatch,
+        Ok(None) => Verdict::Allowed,
+        Ok(Some(outcome)) => Verdict::Violation(Violation::new(arch, call, &outcome, Evidence::Filter)),
+        Err(Misfit) => Verdict::Mismatch,
     }
 }
 
@@ -196,29 +195,33 @@ fn strictest(programs: &Programs, skip: usize, data: &Data) -> Option<u32> {
     Some(strictest)
 }
 
-/// `None` where the answer does not fit what was seen, `Some(None)` where the call was allowed.
+/// The filters' answer does not fit what was seen.
+struct Misfit;
+
+/// What an answer did to the call; nothing if it allowed it.
 #[expect(clippy::cast_possible_truncation, reason = "the data of an answer is its lower half")]
-fn outcome(answer: u32, call: &SeccompCallRecord) -> Option<Option<Outcome>> {
+fn outcome(answer: u32, call: &SeccompCallRecord) -> Result<Option<Outcome>, Misfit> {
     let data = answer as u16;
     let rolled_back = call.ret == i64::from(call.nr);
     let killed = call.mode == MODE_DEAD || rolled_back;
+    let if_seen = |seen: bool, outcome: Outcome| if seen { Ok(outcome) } else { Err(Misfit) };
     let outcome = match answer & ACTION_MASK {
-        action::ALLOW => return Some(None),
+        action::ALLOW => return Ok(None),
         action::LOG => Outcome::plain(SeccompAction::Log),
         action::ERRNO => {
             let errno = data.min(MAX_ERRNO);
-            (call.ret == -i64::from(errno)).then_some(Outcome::errno(SeccompAction::Errno, errno))?
+            if_seen(call.ret == -i64::from(errno), Outcome::errno(SeccompAction::Errno, errno))?
         }
-        action::TRAP => rolled_back.then_some(Outcome::sigsys(SeccompAction::Trap))?,
+        action::TRAP => if_seen(rolled_back, Outcome::sigsys(SeccompAction::Trap))?,
         // With a tracer it is the tracer that decides, and what it decided is not known.
-        action::TRACE if call.ptrace != 0 => return Some(None),
-        action::TRACE => (call.ret == -ENOSYS).then_some(Outcome::errno(SeccompAction::Trace, 38))?,
+        action::TRACE if call.ptrace != 0 => return Ok(None),
+        action::TRACE => if_seen(call.ret == -ENOSYS, Outcome::errno(SeccompAction::Trace, 38))?,
         action::USER_NOTIF => Outcome { errno: errno(call.ret), ..Outcome::plain(SeccompAction::Notified) },
-        action::KILL_THREAD => killed.then_some(Outcome::sigsys(SeccompAction::KillThread))?,
-        // Unknown actions kill the process, too.
-        action::KILL_PROCESS..=u32::MAX | _ => killed.then_some(Outcome::sigsys(SeccompAction::KillProcess))?,
+        action::KILL_THREAD => if_seen(killed, Outcome::sigsys(SeccompAction::KillThread))?,
+        // KILL_PROCESS, and every action that the kernel does not know.
+        _ => if_seen(killed, Outcome::sigsys(SeccompAction::KillProcess))?,
     };
-    Some(Some(outcome))
+    Ok(Some(outcome))
 }
 
 fn errno(ret: i64) -> Option<u16> {
@@ -251,7 +254,7 @@ pub fn by_pair(machine: u32, call: &SeccompCallRecord, sigsys: bool) -> Verdict 
             None => Outcome::plain(SeccompAction::Notified),
         }
     };
-    Verdict::Violation(Violation::new(arch(machine, &call.header), call, outcome, Evidence::Pair))
+    Verdict::Violation(Violation::new(arch(machine, &call.header), call, &outcome, Evidence::Pair))
 }
 
 /// What the end of a thread that seccomp killed tells: a thread among others never passes `sys_exit`.

@@ -72,7 +72,7 @@ struct Type<'a> {
     kind: u32,
     count: usize,
     flag: bool,
-    size_or_type: u32,
+    size_or_id: u32,
 }
 
 /// A member within a type.
@@ -213,7 +213,7 @@ impl<'a> Btf<'a> {
         for _ in 0..MAX_DEPTH {
             let ty = self.ty(id)?;
             match ty.kind {
-                kind::TYPEDEF | kind::VOLATILE | kind::CONST | kind::RESTRICT | kind::TYPE_TAG => id = ty.size_or_type,
+                kind::TYPEDEF | kind::VOLATILE | kind::CONST | kind::RESTRICT | kind::TYPE_TAG => id = ty.size_or_id,
                 _ => return Some(ty),
             }
         }
@@ -229,7 +229,7 @@ impl<'a> Btf<'a> {
                 let count = u32_at(ty.bytes, ty.at + 20)?;
                 self.size(element, depth + 1)?.checked_mul(count)
             }
-            kind::INT | kind::STRUCT | kind::UNION | kind::ENUM | kind::ENUM64 | kind::FLOAT => Some(ty.size_or_type),
+            kind::INT | kind::STRUCT | kind::UNION | kind::ENUM | kind::ENUM64 | kind::FLOAT => Some(ty.size_or_id),
             _ => None,
         }
     }
@@ -250,7 +250,7 @@ impl<'a> Btf<'a> {
             kind: info >> 24 & 0x1f,
             count: (info & 0xffff) as usize,
             flag: info >> 31 != 0,
-            size_or_type: u32_at(self.bytes, at + 8)?,
+            size_or_id: u32_at(self.bytes, at + 8)?,
         })
     }
 
