@@ -1,0 +1,129 @@
+//! `cargo xtask bench`: what the agent costs and how fast it is, on this machine.
+//!
+//! Times of different minutes are not comparable on a shared machine, ratios of neighbouring measurements are. So every
+//! round measures all variants one after the other, in an order that rotates; a ratio is taken within its round, and
+//! reported is the median over all rounds with its quartiles. The load has one CPU, the agent another.
+//!
+//! A number short of its aim is reported, not failed: this is a measurement, not a test.
+
+mod agent;
+mod calls;
+mod filter;
+pub(crate) mod load;
+mod machine;
+mod memory;
+mod replay;
+mod report;
+mod ring;
+mod start;
+mod statistics;
+
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+use clap::ValueEnum;
+use tempfile::TempDir;
+
+use self::{load::Load, machine::Machine, report::Row};
+use crate::{
+    build::{self, Profile, Sensor},
+    root,
+};
+
+/// Options of `cargo xtask bench`.
+#[derive(Clone, Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  sudo -E env PATH=\"$PATH\" cargo xtask bench\n  cargo xtask bench --json getppid ring > \
+                        bench.json\n\nClose to nothing else should run on the machine meanwhile."
+)]
+pub(crate) struct Args {
+    /// What to measure [default: everything]
+    #[arg(value_name = "NAME")]
+    names: Vec<Name>,
+    /// Print JSON on standard output
+    #[arg(long)]
+    json: bool,
+    /// How often every variant of a system call's cost is measured
+    #[arg(long, value_name = "COUNT", default_value_t = 15, value_parser = clap::value_parser!(u16).range(3..))]
+    rounds: u16,
+}
+
+/// A benchmark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Name {
+    /// Cost of a call that nobody asks about
+    Getppid,
+    /// The same under a seccomp filter that allows it
+    GetppidFiltered,
+    /// Cost of opening a file for reading
+    OpenClose,
+    /// Cost of opening a file for writing, which is recorded
+    OpenWrite,
+    /// Cost of a new process that runs a program, which is recorded
+    ForkExec,
+    /// Records per second from the kernel, and how many are lost
+    Ring,
+    /// Records per second from a capture
+    Replay,
+    /// Memory of the agent after load
+    Memory,
+    /// Time to readiness and to the first event
+    Start,
+}
+
+impl Name {
+    /// The load whose cost it measures, for those that do.
+    fn load(self) -> Option<Load> {
+        match self {
+            Self::Getppid => Some(Load::Getppid),
+            Self::GetppidFiltered => Some(Load::GetppidFiltered),
+            Self::OpenClose => Some(Load::OpenClose),
+            Self::OpenWrite => Some(Load::OpenWrite),
+            Self::ForkExec => Some(Load::ForkExec),
+            Self::Ring | Self::Replay | Self::Memory | Self::Start => None,
+        }
+    }
+}
+
+/// What every benchmark works with.
+struct Bench {
+    agent: PathBuf,
+    machine: Machine,
+    directory: TempDir,
+    rounds: u16,
+}
+
+/// Measures and reports.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    if !root::is_root() {
+        bail!("benchmarks load BPF programs and need root: sudo -E env PATH=\"$PATH\" cargo xtask bench");
+    }
+    let agent = build::agent(Profile::Release, Sensor::Bpf)?;
+    let directory = tempfile::Builder::new().prefix("monitor-bench-").tempdir()?;
+    let bench = Bench { agent, machine: Machine::new()?, directory, rounds: args.rounds };
+    let names = if args.names.is_empty() { Name::value_variants() } else { &args.names };
+    let rows = bench.measure(names)?;
+    if args.json {
+        println!("{}", report::json(&bench.machine, &rows));
+    } else {
+        print!("{}", report::text(&bench.machine, &rows));
+    }
+    Ok(())
+}
+
+impl Bench {
+    fn measure(&self, names: &[Name]) -> Result<Vec<Row>> {
+        let loads: Vec<_> = names.iter().filter_map(|name| name.load()).collect();
+        let mut rows = if loads.is_empty() { Vec::new() } else { calls::measure(self, &loads)? };
+        for name in names {
+            rows.extend(match name {
+                Name::Ring => ring::measure(self)?,
+                Name::Replay => replay::measure(self)?,
+                Name::Memory => memory::measure(self)?,
+                Name::Start => start::measure(self)?,
+                _ => Vec::new(),
+            });
+        }
+        Ok(rows)
+    }
+}
