@@ -5,11 +5,13 @@
 //! hostile capture are as safe to look at as bytes from the kernel.
 //!
 //! - [`record`]: what the kernel tells the agent, and what the agent itself adds to the stream.
-//! - [`offsets`]: where members lie in this kernel's structs; resolved from BTF, handed over as read-only data.
-//! - [`settings`]: what to send; read-only data too, so that the verifier removes what is switched off.
+//! - [`offsets`]: where members lie in this kernel's structs; resolved from BTF.
+//! - [`settings`]: what to send.
+//! - [`immediate`]: how both come into the programs: as constants, so that the verifier removes what is switched off.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
+pub mod immediate;
 pub mod offsets;
 pub mod record;
 pub mod settings;

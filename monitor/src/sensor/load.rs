@@ -8,13 +8,14 @@ use aya::{
     programs::{BtfTracePoint, Iter, ProgramError},
 };
 use monitor_ebpf::{
+    immediate::Group,
     offsets::Need,
     settings::{Class, SeccompMethod},
 };
 use thiserror::Error;
 use zerocopy::IntoBytes as _;
 
-use super::{offsets, privileges, settings};
+use super::{immediate, offsets, privileges, settings};
 
 /// Where the kernel describes its types.
 pub const VMLINUX_BTF: &str = "/sys/kernel/btf/vmlinux";
@@ -216,15 +217,16 @@ pub fn load(choice: &Settings) -> Result<Loaded, SensorError> {
     require_core(&resolved)?;
     let method = seccomp_method(choice.seccomp, &resolved)?;
     let settings = settings::for_machine(&resolved.offsets, method, std::process::id());
+    let numbers = [(Group::OFFSETS, resolved.offsets.as_bytes()), (Group::SETTINGS, settings.as_bytes())];
+    let object = immediate::fill(OBJECT, &numbers).map_err(|error| SensorError::Object(chain(&error)))?;
     let mut ebpf = EbpfLoader::new()
         .btf(Some(&ids))
         .allow_unsupported_maps()
         // A first load without the log is quick; only a refused one is asked for reasons.
         .verifier_log_level(VerifierLogLevel::DISABLE)
         .map_max_entries("RECORDS", choice.ring_bytes)
-        .override_global("OFFSETS", resolved.offsets.as_bytes(), true)
         .override_global("SETTINGS", settings.as_bytes(), true)
-        .load(OBJECT)
+        .load(&object)
         .map_err(|error| SensorError::Object(chain(&error)))?;
     let mut classes = take_classes(&mut ebpf)?;
     start_log(&mut ebpf, choice.bpf_log)?;

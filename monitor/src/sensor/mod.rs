@@ -6,6 +6,7 @@
 
 pub mod btf;
 pub mod features;
+mod immediate;
 pub mod load;
 pub mod offsets;
 pub mod privileges;
