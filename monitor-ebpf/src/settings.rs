@@ -63,6 +63,8 @@ pub struct Settings {
     pub seccomp_method: u32,
     /// Process id of the agent: its own calls are not sent.
     pub agent_tgid: u32,
+    /// Whether a number is of a class in either table; lets the rest go before it is asked which table it is of.
+    pub wanted: [u8; CLASS_TABLE_LEN],
     /// The 64-bit table.
     pub native: Table,
     /// The 32-bit table.
@@ -88,6 +90,7 @@ impl Settings {
         nr_mask: u32::MAX,
         seccomp_method: SeccompMethod::OFF,
         agent_tgid: 0,
+        wanted: [0; CLASS_TABLE_LEN],
         native: Table::EMPTY,
         compat: Table::EMPTY,
     };

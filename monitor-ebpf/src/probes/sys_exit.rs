@@ -28,11 +28,13 @@ pub fn sys_exit(ctx: BtfTracePointContext) -> i32 {
     // SAFETY: the running task and its registers.
     unsafe {
         let nr = typed::<u32>(regs, offset!(regs_nr)) & setting!(nr_mask);
+        let filtered =
+            setting!(seccomp_method) == SeccompMethod::EXIT && task::seccomp_mode(current) >= SECCOMP_MODE_FILTER;
+        if !filtered && !wanted(nr) {
+            return 0;
+        }
         let compat = task::is_compat(current);
-        if setting!(seccomp_method) == SeccompMethod::EXIT
-            && task::seccomp_mode(current) >= SECCOMP_MODE_FILTER
-            && !always_allowed(current, compat, nr)
-        {
+        if filtered && !always_allowed(current, compat, nr) {
             dispatch(&ctx, Class::SECCOMP);
         }
         dispatch(&ctx, class(compat, nr));
@@ -47,6 +49,13 @@ pub fn dispatch(ctx: &BtfTracePointContext, class: Class) {
         // SAFETY: a tail call ends this program; nothing is held across it.
         unsafe { SYS_EXIT_CLASSES.tail_call(ctx, u32::from(class.0)) }
     }
+}
+
+/// Whether the number is of a class in either table.
+#[inline(always)]
+fn wanted(nr: u32) -> bool {
+    // SAFETY: the index is checked against the table's length.
+    (nr as usize) < CLASS_TABLE_LEN && unsafe { SETTINGS.wanted.as_ptr().add(nr as usize).read_volatile() } != 0
 }
 
 /// The class of a call.

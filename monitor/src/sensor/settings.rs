@@ -36,9 +36,14 @@ pub fn for_machine(offsets: &Offsets, method: u32, agent_tgid: u32) -> Settings 
         nr_mask,
         seccomp_method: method,
         agent_tgid,
+        wanted: [0; CLASS_TABLE_LEN],
         native: table(native, offsets.allow_native_size),
         compat: table(compat, offsets.allow_compat_size),
     };
+    let classes = settings.native.classes.iter().zip(&settings.compat.classes);
+    for (wanted, (native, compat)) in settings.wanted.iter_mut().zip(classes) {
+        *wanted = u8::from(*native != Class::NONE || *compat != Class::NONE);
+    }
     if method == SeccompMethod::OFF {
         settings.native.bitmap_limit = 0;
         settings.compat.bitmap_limit = 0;
