@@ -23,6 +23,9 @@ const MAX_VALUE_BYTES: usize = 255;
 const MAX_MACRO_DEPTH: usize = 64;
 /// Nodes of one resolved condition: against macros that double each other.
 const MAX_NODES: usize = 200_000;
+/// Values in all lists and conditions: against lists that double each other.
+pub(super) const MAX_VALUES: usize = 4_000_000;
+pub(super) const TOO_MANY_VALUES: &str = "there are too many values, with all lists put in";
 /// Bytes of a compiled regular expression.
 const REGEX_BYTES: usize = 1 << 20;
 
@@ -33,6 +36,16 @@ pub(super) struct Names {
     pub(super) macros: HashMap<String, MacroDef>,
     /// Names that were used.
     pub(super) used: HashSet<String>,
+    /// Values so far.
+    values: usize,
+}
+
+impl Names {
+    /// Whether there is room for so many more values.
+    pub(super) fn take_room(&mut self, values: usize) -> bool {
+        self.values = self.values.saturating_add(values);
+        self.values <= MAX_VALUES
+    }
 }
 
 /// A macro, parsed.
@@ -114,7 +127,7 @@ impl Compiler<'_> {
         let (field, argument) = field(&check.field.text, check.argument.as_ref().map(|word| &*word.text))
             .map_err(|(message, help)| place.error(&check.field.span, message).help(help))?;
         let values = self.expand(&check.values, place)?;
-        let values = Values { check, field, values, place };
+        let values = Values { check, field, given: values, place };
         Ok(Node::Check(Box::new(super::eval::Check { field, argument, test: values.test()? })))
     }
 
@@ -124,6 +137,10 @@ impl Compiler<'_> {
         for word in words {
             match self.names.lists.get(&word.text) {
                 Some(items) if !word.quoted => {
+                    if self.names.values.saturating_add(items.len()) > MAX_VALUES {
+                        return Err(place.error(&word.span, TOO_MANY_VALUES));
+                    }
+                    self.names.values += items.len();
                     values.extend(items.iter().map(|item| (item.clone(), word.span.clone())));
                     self.names.used.insert(word.text.clone());
                 }
@@ -156,7 +173,7 @@ pub(super) fn field(name: &str, brackets: Option<&str>) -> Result<(Field, Argume
 struct Values<'a> {
     check: &'a Check,
     field: Field,
-    values: Vec<(String, Range<usize>)>,
+    given: Vec<(String, Range<usize>)>,
     place: Place<'a>,
 }
 
@@ -188,7 +205,7 @@ impl Values<'_> {
 
     /// The only value.
     fn single(&self) -> Result<(&str, &Range<usize>), Diagnostic> {
-        match self.values.as_slice() {
+        match self.given.as_slice() {
             [(value, span)] => Ok((value, span)),
             _ => Err(self.place.error(&self.check.operator_span, "one value is expected here, not a list")),
         }
@@ -196,7 +213,7 @@ impl Values<'_> {
 
     fn event_type(&self) -> Result<Test, Diagnostic> {
         let mut types = EventTypes::NONE;
-        for (name, span) in &self.values {
+        for (name, span) in &self.given {
             let Some(event_type) = EventType::find(name) else {
                 let help = nearest(name, EventType::NAMES.iter().copied())
                     .or_else(|| Some(format!("event types of this version: {}", EventType::NAMES.join(", "))));
@@ -212,7 +229,7 @@ impl Values<'_> {
     }
 
     fn text(&self) -> Result<Test, Diagnostic> {
-        let many = || self.values.iter().map(|(value, _)| value.clone().into_bytes()).collect();
+        let many = || self.given.iter().map(|(value, _)| value.clone().into_bytes()).collect();
         let one = || self.single().map(|(value, _)| value.as_bytes().to_vec());
         Ok(match self.check.operator {
             Operator::Eq | Operator::Assign => Test::Equals(one()?),
@@ -230,7 +247,7 @@ impl Values<'_> {
             Operator::Regex => Test::Regex(Box::new(self.regex()?)),
             Operator::In | Operator::Intersects => Test::In(many()),
             Operator::Pmatch => {
-                Test::PathPrefix(self.values.iter().map(|(value, _)| super::eval::components(value)).collect())
+                Test::PathPrefix(self.given.iter().map(|(value, _)| super::eval::components(value)).collect())
             }
             Operator::Exists => Test::Exists,
         })
@@ -251,7 +268,7 @@ impl Values<'_> {
     }
 
     fn text_list(&self) -> Result<Test, Diagnostic> {
-        let values: HashSet<_> = self.values.iter().map(|(value, _)| value.clone().into_bytes()).collect();
+        let values: HashSet<_> = self.given.iter().map(|(value, _)| value.clone().into_bytes()).collect();
         match self.check.operator {
             Operator::In => Ok(Test::AllIn(values)),
             Operator::Intersects => Ok(Test::AnyIn(values)),
@@ -260,8 +277,8 @@ impl Values<'_> {
     }
 
     fn number(&self) -> Result<Test, Diagnostic> {
-        let mut numbers = Vec::with_capacity(self.values.len());
-        for (value, span) in &self.values {
+        let mut numbers = Vec::with_capacity(self.given.len());
+        for (value, span) in &self.given {
             let parsed = match value.strip_prefix("0x") {
                 Some(digits) => u64::from_str_radix(digits, 16).ok().map(i128::from),
                 None => value.parse::<i128>().ok(),

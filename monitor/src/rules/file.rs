@@ -52,7 +52,7 @@ pub(super) fn read(text: &Arc<Text>, diagnostics: &mut Vec<Diagnostic>) -> Vec<I
     let mut items = Vec::new();
     for document in documents {
         let Value::Sequence(nodes) = document.value else {
-            let empty = matches!(&document.value, Value::Scalar(scalar) if scalar.text.is_empty());
+            let empty = matches!(&document.value, Value::Scalar(scalar) if matches!(&*scalar.text, "" | "~" | "null"));
             if !empty {
                 let message = "a rule file is a list of items, each beginning with `- rule:`, `- macro:` or `- list:`";
                 diagnostics.push(Diagnostic::new(Code::YamlValidate, text, first_line(text, document.span), message));

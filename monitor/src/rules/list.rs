@@ -76,8 +76,8 @@ pub fn fields_text() -> String {
     let mut text = String::new();
     for field in Field::all() {
         let info = field.info();
-        let _ = writeln!(text, "{:<26} {:<6} {}", signature(field), info.ty.name(), info.doc);
-        let _ = writeln!(text, "{:<26} {:<6} e.g. {}", "", "", info.example);
+        let _ = writeln!(text, "{:<26} {:<9} {}", signature(field), info.ty.name(), info.doc);
+        let _ = writeln!(text, "{:<26} {:<9} e.g. {}", "", "", info.example);
     }
     text
 }

@@ -16,9 +16,11 @@ mod format;
 pub mod glob;
 mod list;
 mod parse;
+#[cfg(test)]
+mod tests;
 mod yaml;
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use hashbrown::HashMap;
 
@@ -216,56 +218,89 @@ fn read(source: &Source, diagnostics: &mut Vec<Diagnostic>) -> Vec<Item> {
     file::read(&text, diagnostics)
 }
 
-/// Resolves names and compiles. A later item of the same name replaces an earlier one, in its place.
+/// Resolves names and compiles.
 fn build(items: Vec<Item>, diagnostics: &mut Vec<Diagnostic>) -> Vec<(Rule, bool)> {
-    let mut names = Names::default();
-    let mut definitions: Vec<(String, Code, Arc<Text>, std::ops::Range<usize>)> = Vec::new();
-    let mut rules: Vec<Box<RuleItem>> = Vec::new();
-    let mut rule_at: HashMap<String, usize> = HashMap::new();
+    let mut resolver = Resolver::default();
     for item in items {
         match item {
-            Item::List { name, items, text } => {
-                // Items that name an earlier list stand for its items.
-                let mut values = Vec::with_capacity(items.len());
-                for item in items {
-                    match names.lists.get(&item.text) {
-                        Some(inner) => {
-                            values.extend(inner.iter().cloned());
-                            names.used.insert(item.text);
-                        }
-                        None => values.push(item.text),
-                    }
-                }
-                definitions.push((name.text.clone(), Code::UnusedList, text, name.span.clone()));
-                names.lists.insert(name.text, values);
-            }
-            Item::Macro { name, condition, text } => {
-                let condition = Arc::new(condition);
-                definitions.push((name.text.clone(), Code::UnusedMacro, Arc::clone(&text), name.span.clone()));
-                match compile::parse(Place { condition: &condition, text: &text }) {
-                    Ok(expr) => {
-                        names.macros.insert(name.text, MacroDef { expr: Arc::new(expr), condition, text });
-                    }
-                    Err(diagnostic) => diagnostics.push(diagnostic),
-                }
-            }
-            Item::Rule(rule) => match rule_at.get(&rule.name.text).and_then(|at| rules.get_mut(*at)) {
-                Some(earlier) => *earlier = rule,
-                None => {
-                    rule_at.insert(rule.name.text.clone(), rules.len());
-                    rules.push(rule);
-                }
-            },
+            Item::List { name, items, text } => diagnostics.extend(resolver.list(&name, items, &text).err()),
+            Item::Macro { name, condition, text } => diagnostics.extend(resolver.macro_(name, condition, text).err()),
+            Item::Rule(rule) => resolver.rule(*rule),
         }
     }
-    let compiled = rules.into_iter().filter_map(|rule| compile_rule(*rule, &mut names, diagnostics)).collect();
-    for (name, code, text, span) in definitions {
-        if !names.used.contains(&name) {
-            let what = if code == Code::UnusedList { "list" } else { "macro" };
-            diagnostics.push(Diagnostic::new(code, &text, span, format!("nothing uses the {what} `{name}`")));
-        }
-    }
+    let Resolver { mut names, rules, definitions, .. } = resolver;
+    let compiled = rules.into_iter().filter_map(|rule| compile_rule(rule, &mut names, diagnostics)).collect();
+    let unused = definitions.into_iter().filter(|definition| !names.used.contains(&definition.name));
+    diagnostics.extend(unused.map(Definition::unused));
     compiled
+}
+
+/// Collects items. A later one of the same name replaces an earlier one, a rule in its place.
+#[derive(Default)]
+struct Resolver {
+    names: Names,
+    rules: Vec<RuleItem>,
+    rule_at: HashMap<String, usize>,
+    definitions: Vec<Definition>,
+}
+
+/// A list or macro, for the warning that nothing uses it.
+struct Definition {
+    name: String,
+    code: Code,
+    text: Arc<Text>,
+    span: Range<usize>,
+}
+
+impl Definition {
+    fn unused(self) -> Diagnostic {
+        let what = if self.code == Code::UnusedList { "list" } else { "macro" };
+        Diagnostic::new(self.code, &self.text, self.span, format!("nothing uses the {what} `{}`", self.name))
+    }
+}
+
+impl Resolver {
+    fn define(&mut self, name: &Scalar, code: Code, text: Arc<Text>) {
+        self.definitions.push(Definition { name: name.text.clone(), code, text, span: name.span.clone() });
+    }
+
+    /// Items that name an earlier list stand for its items.
+    fn list(&mut self, name: &Scalar, items: Vec<Scalar>, text: &Arc<Text>) -> Result<(), Diagnostic> {
+        self.define(name, Code::UnusedList, Arc::clone(text));
+        let mut values = Vec::with_capacity(items.len());
+        for item in items {
+            match self.names.lists.get(&item.text) {
+                Some(inner) if values.len() + inner.len() > compile::MAX_VALUES => break,
+                Some(inner) => {
+                    values.extend(inner.iter().cloned());
+                    self.names.used.insert(item.text);
+                }
+                None => values.push(item.text),
+            }
+        }
+        if !self.names.take_room(values.len()) {
+            return Err(Diagnostic::new(Code::Validate, text, name.span.clone(), compile::TOO_MANY_VALUES));
+        }
+        self.names.lists.insert(name.text.clone(), values);
+        Ok(())
+    }
+
+    fn macro_(&mut self, name: Scalar, condition: Scalar, text: Arc<Text>) -> Result<(), Diagnostic> {
+        self.define(&name, Code::UnusedMacro, Arc::clone(&text));
+        let expr = Arc::new(compile::parse(Place { condition: &condition, text: &text })?);
+        self.names.macros.insert(name.text, MacroDef { expr, condition: Arc::new(condition), text });
+        Ok(())
+    }
+
+    fn rule(&mut self, rule: RuleItem) {
+        match self.rule_at.get(&rule.name.text).and_then(|at| self.rules.get_mut(*at)) {
+            Some(earlier) => *earlier = rule,
+            None => {
+                self.rule_at.insert(rule.name.text.clone(), self.rules.len());
+                self.rules.push(rule);
+            }
+        }
+    }
 }
 
 fn compile_rule(item: RuleItem, names: &mut Names, diagnostics: &mut Vec<Diagnostic>) -> Option<(Rule, bool)> {

@@ -109,11 +109,10 @@ impl Style {
     /// Bytes of source that stand for a character: YAML 1.2, 5.7 and 7.3.
     fn unit(self, source: &[u8], c: char) -> usize {
         match (self, source) {
-            (Self::SingleQuoted, [b'\'', b'\'', ..]) => 2,
             (Self::DoubleQuoted, [b'\\', b'x', ..]) => 4,
             (Self::DoubleQuoted, [b'\\', b'u', ..]) => 6,
             (Self::DoubleQuoted, [b'\\', b'U', ..]) => 10,
-            (Self::DoubleQuoted, [b'\\', ..]) => 2,
+            (Self::DoubleQuoted, [b'\\', ..]) | (Self::SingleQuoted, [b'\'', b'\'', ..]) => 2,
             _ => c.len_utf8(),
         }
     }
