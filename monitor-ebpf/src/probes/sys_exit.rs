@@ -24,20 +24,21 @@ const SECCOMP_MODE_FILTER: u32 = 2;
 #[btf_tracepoint(function = "sys_exit")]
 pub fn sys_exit(ctx: BtfTracePointContext) -> i32 {
     let regs: Typed = ctx.arg(0);
-    let current = task::current();
     // SAFETY: the running task and its registers.
     unsafe {
         let nr = typed::<u32>(regs, offset!(regs_nr)) & setting!(nr_mask);
-        let filtered =
-            setting!(seccomp_method) == SeccompMethod::EXIT && task::seccomp_mode(current) >= SECCOMP_MODE_FILTER;
-        if !filtered && !wanted(nr) {
-            return 0;
+        if setting!(seccomp_method) == SeccompMethod::EXIT {
+            let current = task::current();
+            if task::seccomp_mode(current) >= SECCOMP_MODE_FILTER
+                && !always_allowed(current, task::is_compat(current), nr)
+            {
+                dispatch(&ctx, Class::SECCOMP);
+            }
         }
-        let compat = task::is_compat(current);
-        if filtered && !always_allowed(current, compat, nr) {
-            dispatch(&ctx, Class::SECCOMP);
+        // Which table the number is of is asked only where it matters.
+        if wanted(nr) {
+            dispatch(&ctx, class(task::is_compat(task::current()), nr));
         }
-        dispatch(&ctx, class(compat, nr));
     }
     0
 }
