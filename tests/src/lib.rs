@@ -7,6 +7,7 @@
 //! - [`container`]: OCI containers on an overlay root, by runc and crun; [`seccomp`]: their profiles; [`workload`]: what runs inside.
 //! - [`agent`]: the agent binary; [`subscriber`]: a gRPC client; [`finding`]: one comparable form of a finding.
 //! - [`capture`]: where the records of a capture file begin and end.
+//! - [`fuzz`]: the parsers of hostile bytes, and what is promised of them.
 //! - [`process`]: children with a time limit; [`environment`]: what this machine lacks.
 pub mod agent;
 pub mod capture;
@@ -14,6 +15,7 @@ pub mod cgroup;
 pub mod container;
 pub mod environment;
 pub mod finding;
+pub mod fuzz;
 pub mod process;
 pub mod seccomp;
 pub mod subscriber;

@@ -1,0 +1,141 @@
+//! Targets for fuzzing: one per parser of bytes that somebody hostile may have written.
+//!
+//! A target panics where a promise is broken, and not only where the parser itself does. `tests/tests/fuzz.rs` runs each over
+//! its corpus and over mutations of it in every test run; under libFuzzer, with a nightly compiler, it is
+//! `cd tests && cargo fuzz run NAME corpus/NAME`. What that finds goes into the corpus.
+#![expect(clippy::missing_panics_doc, reason = "a target's panic is its finding")]
+
+use std::{io::Cursor, time::Duration};
+
+use monitor::{
+    capture::Reader,
+    decode::decode,
+    pipeline::{Pipeline, Selection},
+    proto::v1::Priority,
+    report::Mode,
+    rules::{Condition, Options, RuleSet, Source, diagnostic::Diagnostic},
+    seccomp::classic::{self, Data, Instruction},
+    sensor::btf::Btf,
+    source::{Source as _, Status},
+};
+use prost::Message as _;
+
+/// A parser, and what is promised of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    /// Its name, and that of its corpus.
+    pub name: &'static str,
+    /// Gives it some bytes.
+    pub run: fn(&[u8]),
+}
+
+macro_rules! targets {
+    ($($name:ident),* $(,)?) => {
+        /// Every target.
+        pub const TARGETS: &[Target] = &[$(Target { name: stringify!($name), run: $name }),*];
+    };
+}
+
+targets!(record, stream, capture, btf, classic_bpf, rule_file, condition, subscribe);
+
+/// One record from the kernel or a capture.
+pub fn record(bytes: &[u8]) {
+    if let Ok(event) = decode(bytes) {
+        assert_eq!(event.header.len as usize, bytes.len(), "a record is taken as a whole or not at all");
+    }
+}
+
+/// A stream of records through the whole flow. Each is preceded by its length in two bytes.
+pub fn stream(mut bytes: &[u8]) {
+    let rules = RuleSet::load(&[Source::builtin()], &Options::default()).rules;
+    let Some(rules) = rules else { panic!("the built-in rules are wrong") };
+    let selection = Selection { rules, filter: None, min_priority: Priority::Debug };
+    let mut pipeline = Pipeline::new(selection, Mode::Replay, || 0);
+    let (mut records, mut findings) = (0, 0);
+    while let Some((len, rest)) = bytes.split_first_chunk() {
+        let (record, rest) = rest.split_at(usize::from(u16::from_le_bytes(*len)).min(rest.len()));
+        pipeline.record(record, &mut |finding| {
+            findings += 1;
+            assert_eq!(finding.sequence, findings, "findings are numbered without a gap");
+            assert!(!finding.message.chars().any(char::is_control), "a message steers no terminal: {finding:?}");
+        });
+        records += 1;
+        bytes = rest;
+    }
+    let summary = pipeline.finish();
+    assert_eq!((summary.records, summary.findings), (records, findings));
+}
+
+/// A capture file.
+pub fn capture(bytes: &[u8]) {
+    let Ok(mut reader) = Reader::new(Cursor::new(bytes.to_vec())) else { return };
+    let mut total = 0;
+    let plain = !bytes.starts_with(&[0x1f, 0x8b]);
+    while let Ok(Status::Open) = reader.drain(Duration::ZERO, &mut |record| total += record.len()) {
+        assert!(!plain || total <= bytes.len(), "more was read than there is");
+        if total > 1 << 24 {
+            return;
+        }
+    }
+}
+
+/// Type information of a kernel, or of a module on top of one.
+pub fn btf(bytes: &[u8]) {
+    const NAMES: &[&str] = &["a", "e"];
+    let Ok(parsed) = Btf::parse(bytes, NAMES) else { return };
+    for path in ["a", "a.x", "a.z", "a.z.z.z"] {
+        let _ = parsed.member(path);
+    }
+    let _ = parsed.enumerator("e", "V");
+    let skeleton = parsed.skeleton(|_| true);
+    assert!(Btf::parse(&skeleton, NAMES).is_ok(), "what was written here can be read");
+    let _ = Btf::parse_split(&parsed, bytes, NAMES);
+}
+
+/// A seccomp filter and a call. The first 64 bytes are the call, then instructions.
+pub fn classic_bpf(bytes: &[u8]) {
+    let Some((call, program)) = bytes.split_at_checked(64) else { return };
+    let word = |at: usize| call.get(at..at + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_le_bytes);
+    let [ip, nr, args @ ..] = [0, 8, 16, 24, 32, 40, 48, 56].map(word);
+    let data =
+        Data { nr: i32::from_le_bytes([nr.to_le_bytes()[0], nr.to_le_bytes()[1], 0, 0]), arch: 0xc000_003e, ip, args };
+    let program: Vec<Instruction> = program.as_chunks().0.iter().map(|bytes| Instruction::from_bytes(*bytes)).collect();
+    let first = classic::run(&program, &data);
+    assert_eq!(first, classic::run(&program, &data), "a verdict depends on nothing else");
+}
+
+/// A rule file.
+pub fn rule_file(bytes: &[u8]) {
+    let source = Source { name: "rules.yaml".into(), text: bytes.to_vec() };
+    let loaded = RuleSet::load(&[source], &Options::default());
+    assert_eq!(loaded.rules.is_none(), loaded.diagnostics.iter().any(Diagnostic::is_error));
+    loaded.diagnostics.iter().for_each(points_into_its_text);
+}
+
+/// A condition from the command line.
+pub fn condition(bytes: &[u8]) {
+    let Ok(text) = str::from_utf8(bytes) else { return };
+    if let Err(diagnostics) = Condition::compile(text, "--where") {
+        assert!(!diagnostics.is_empty(), "what is refused is told");
+        diagnostics.iter().for_each(points_into_its_text);
+    }
+}
+
+fn points_into_its_text(diagnostic: &Diagnostic) {
+    let len = diagnostic.text.text.len();
+    assert!(diagnostic.span.start <= diagnostic.span.end && diagnostic.span.start <= len, "{diagnostic:?}");
+    assert!(!diagnostic.render().is_empty());
+}
+
+/// What a consumer sends.
+pub fn subscribe(bytes: &[u8]) {
+    use monitor::{output::hub::Hub, proto::v1::SubscribeRequest, proto::v1::subscribe_request::Request};
+    let Ok(request) = SubscribeRequest::decode(bytes) else { return };
+    let Some(Request::Open(open)) = request.request else { return };
+    let hub = Hub::new("epoch");
+    if let Ok(subscription) = hub.subscribe(open) {
+        assert_eq!(hub.subscribers(), 1);
+        drop(subscription);
+    }
+    assert_eq!(hub.subscribers(), 0);
+}
