@@ -35,7 +35,7 @@ fn mutate(seed: &[u8], other: &[u8], numbers: &mut Numbers) -> Vec<u8> {
             1 => bytes.extend_from_slice(other.get(numbers.below(other.len())..).unwrap_or_default()),
             2 => bytes.splice(at..at, other.iter().copied().take(numbers.below(64))).for_each(drop),
             3 => {
-                let extreme = [0, 1, 0x7f, 0x80, 0xff][numbers.below(5)];
+                let extreme = [0, 1, 0x7f, 0x80, 0xff].get(numbers.below(5)).copied().unwrap_or(0);
                 bytes.iter_mut().skip(at).take(1 << numbers.below(3)).for_each(|byte| *byte = extreme);
             }
             4 => bytes.drain(at..(at + numbers.below(32)).min(bytes.len())).for_each(drop),
