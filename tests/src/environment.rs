@@ -1,7 +1,10 @@
 //! What this machine must have for a live test, and a loud word where it has not.
 //!
 //! A skipped test looks like a passed one, so a skip is printed, and where `CI=true` it is a failure.
-use std::{env, fs, path::Path};
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+};
 
 use crate::container::Runtime;
 
@@ -21,6 +24,13 @@ pub fn can_run_containers(runtime: Runtime) -> bool {
         (!Path::new(crate::container::BUSYBOX).exists()).then(|| "busybox-static is not installed".to_owned())
     });
     ready("root and an OCI runtime", missing)
+}
+
+/// The BPF object, which `MONITOR_BPF_OBJECT` names. Says so where it is not named, and panics where `CI=true`.
+pub fn bpf_object() -> Option<PathBuf> {
+    let object = env::var_os("MONITOR_BPF_OBJECT").map(PathBuf::from);
+    ready("the BPF object", object.is_none().then(|| "MONITOR_BPF_OBJECT is not set".to_owned()));
+    object
 }
 
 /// Both of the above.

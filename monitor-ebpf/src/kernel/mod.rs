@@ -2,6 +2,7 @@
 pub mod emit;
 pub mod file;
 pub mod globals;
+pub mod layouts;
 pub mod maps;
 pub mod read;
 pub mod tail;
