@@ -6,7 +6,6 @@
 macro_rules! layouts {
     ($(($kind:ident, $layout:ident)),*) => {
         /// Layouts by kind.
-        #[expect(non_snake_case, reason = "the members are the kinds' names")]
         #[repr(C)]
         pub struct Layouts {
             /// A global without size would not be there.
