@@ -98,6 +98,7 @@ fn drift(runtime: Runtime) -> Result<()> {
         ("/drift/writer/path", "/tmp/dropped"),
         ("/process/executable", "/tmp/dropped"),
         ("/process/name", "dropped"),
+        ("/process/working_directory", "/"),
     ];
     check(found, "a new program", &facts)?;
     assert_eq!(words(found, "/drift/writer/process/arguments"), "/bin/cp /bin/workload /tmp/dropped");

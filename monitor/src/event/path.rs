@@ -14,6 +14,12 @@ impl RawPath<'_> {
         }
         path
     }
+
+    /// The path of a directory that there is: the root has no components.
+    pub fn to_directory(self) -> Vec<u8> {
+        let path = self.to_absolute();
+        if path.is_empty() { b"/".to_vec() } else { path }
+    }
 }
 
 /// Writes an absolute path as leaf-first components: what a record carries.

@@ -168,7 +168,7 @@ impl Processes {
             comm: until_nul(&task.task.comm).to_vec(),
             executable: task.executable.to_absolute(),
             arguments: task.arguments.to_vec(),
-            cwd: task.cwd.to_absolute(),
+            cwd: task.cwd.to_directory(),
             file: task.file,
         };
         let parent = ProcessKey { tgid: task.task.parent_tgid, start_ns: task.task.parent_start_ns };
@@ -198,7 +198,7 @@ impl Processes {
             comm: until_nul(&exec.task.comm).to_vec(),
             executable: exec.executable.to_absolute(),
             arguments: exec.arguments.to_vec(),
-            cwd: exec.cwd.to_absolute(),
+            cwd: exec.cwd.to_directory(),
             file: exec.file,
         };
         let key = ProcessKey::of(header);
