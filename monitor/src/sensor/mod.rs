@@ -8,6 +8,7 @@ pub mod btf;
 pub mod features;
 mod immediate;
 pub mod load;
+mod memory;
 pub mod offsets;
 pub mod privileges;
 pub mod settings;
@@ -54,6 +55,7 @@ pub struct Sensor {
 impl Sensor {
     /// Loads and attaches the programs, then takes the snapshot.
     pub fn start(settings: &Settings) -> Result<Self, SensorError> {
+        memory::return_large_blocks();
         let mut loaded = load::load(settings)?;
         let ring = loaded.ring()?;
         let stats = Stats::new(loaded.counters()?);

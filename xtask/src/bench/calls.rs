@@ -47,10 +47,13 @@ pub(super) fn measure(bench: &Bench, loads: &[Load]) -> Result<Vec<Row>> {
         }
         order.rotate_left(1);
     }
-    let mut all: Vec<_> = loads.iter().zip(&rounds).flat_map(|(load, rounds)| rows(*load, rounds)).collect();
-    let of = |wanted: Load| loads.iter().zip(&rounds).find(|(load, _)| **load == wanted).map(|(_, rounds)| rounds);
-    if let (Some(plain), Some(filtered)) = (of(Load::Getppid), of(Load::GetppidFiltered)) {
-        all.push(in_units_of_empty(plain, filtered));
+    let plain = loads.iter().zip(&rounds).find(|(load, _)| **load == Load::Getppid).map(|(_, rounds)| rounds);
+    let mut all = Vec::new();
+    for (load, rounds) in loads.iter().zip(&rounds) {
+        all.extend(rows(*load, rounds));
+        if let (Load::GetppidFiltered, Some(plain)) = (load, plain) {
+            all.push(in_units_of_empty(plain, rounds));
+        }
     }
     Ok(all)
 }
