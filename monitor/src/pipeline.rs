@@ -35,6 +35,8 @@ pub struct Summary {
     pub lost: u64,
     /// Calls that seccomp may have denied, but whose filters never came.
     pub unjudged: u64,
+    /// Calls whose filters' answer does not fit what was seen.
+    pub misfits: u64,
     /// Findings made.
     pub findings: u64,
 }
@@ -84,7 +86,8 @@ impl Pipeline {
 
     /// What came out so far.
     pub fn summary(&self) -> Summary {
-        Summary { unjudged: self.seccomp.unjudged(), findings: self.reporter.made(), ..self.summary }
+        let (unjudged, misfits) = (self.seccomp.unjudged(), self.seccomp.misfits());
+        Summary { unjudged, misfits, findings: self.reporter.made(), ..self.summary }
     }
 
     fn detect(&mut self, event: &Event<'_>, number: u64, emit: &mut dyn FnMut(Finding)) {

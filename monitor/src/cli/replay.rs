@@ -122,8 +122,8 @@ pub(super) fn replay(source: &mut dyn Source, selection: Selection, args: &Findi
     printed.finish().context("cannot write to stdout")?;
     let summary = pipeline.finish();
     eprintln!(
-        "monitor: summary: records={} findings={} lost={} filtered=0 unjudged={} undecodable={}",
-        summary.records, summary.findings, summary.lost, summary.unjudged, summary.undecodable
+        "monitor: summary: records={} findings={} lost={} filtered=0 unjudged={} misfits={} undecodable={}",
+        summary.records, summary.findings, summary.lost, summary.unjudged, summary.misfits, summary.undecodable
     );
     Ok(Replayed { failed, damage })
 }

@@ -180,12 +180,13 @@ impl Flow {
         }
         let total = sensor.counts().total();
         eprintln!(
-            "monitor: summary: records={} findings={} lost={} filtered={} unjudged={} undecodable={} unprinted={}",
+            "monitor: summary: records={} findings={} lost={} filtered={} unjudged={} misfits={} undecodable={} unprinted={}",
             summary.records,
             summary.findings,
             total.lost(),
             total.filtered,
             summary.unjudged,
+            summary.misfits,
             summary.undecodable,
             printed.lost
         );

@@ -26,8 +26,12 @@ const MAX_NODES: usize = 200_000;
 /// Values in all lists and conditions: against lists that double each other.
 pub(super) const MAX_VALUES: usize = 4_000_000;
 pub(super) const TOO_MANY_VALUES: &str = "there are too many values, with all lists put in";
+/// Depth of one resolved condition: it is walked by recursion.
+const MAX_DEPTH: usize = 400;
 /// Bytes of a compiled regular expression.
-const REGEX_BYTES: usize = 1 << 20;
+const REGEX_BYTES: usize = 1 << 18;
+/// How many values a regular expression counts for: compiling a large one takes some milliseconds.
+const REGEX_VALUES: usize = 2000;
 
 /// Lists and macros that conditions may name.
 #[derive(Default)]
@@ -76,7 +80,7 @@ pub(super) fn parse(place: Place<'_>) -> Result<Expr, Diagnostic> {
 
 /// Compiles a parsed condition.
 pub(super) fn compile(expr: &Expr, place: Place<'_>, names: &mut Names) -> Result<Node, Diagnostic> {
-    Compiler { names, within: Vec::new(), nodes: 0 }.node(expr, place)
+    Compiler { names, within: Vec::new(), nodes: 0, depth: 0 }.node(expr, place)
 }
 
 struct Compiler<'a> {
@@ -84,14 +88,25 @@ struct Compiler<'a> {
     /// Macros that are being put in.
     within: Vec<String>,
     nodes: usize,
+    depth: usize,
 }
 
 impl Compiler<'_> {
     fn node(&mut self, expr: &Expr, place: Place<'_>) -> Result<Node, Diagnostic> {
         self.nodes += 1;
-        if self.nodes > MAX_NODES {
+        if self.nodes > MAX_NODES || !self.names.take_room(1) {
             return Err(place.error(&(0..1), "the condition is too large with its macros put in"));
         }
+        if self.depth == MAX_DEPTH {
+            return Err(place.error(&(0..1), "the condition is nested too deeply with its macros put in"));
+        }
+        self.depth += 1;
+        let node = self.inner(expr, place);
+        self.depth -= 1;
+        node
+    }
+
+    fn inner(&mut self, expr: &Expr, place: Place<'_>) -> Result<Node, Diagnostic> {
         let all = |this: &mut Self, exprs: &[Expr]| -> Result<Vec<Node>, Diagnostic> {
             exprs.iter().map(|expr| this.node(expr, place)).collect()
         };
@@ -127,6 +142,9 @@ impl Compiler<'_> {
         let (field, argument) = field(&check.field.text, check.argument.as_ref().map(|word| &*word.text))
             .map_err(|(message, help)| place.error(&check.field.span, message).help(help))?;
         let values = self.expand(&check.values, place)?;
+        if check.operator == Operator::Regex && !self.names.take_room(REGEX_VALUES) {
+            return Err(place.error(&check.operator_span, "there are too many regular expressions"));
+        }
         let values = Values { check, field, given: values, place };
         Ok(Node::Check(Box::new(super::eval::Check { field, argument, test: values.test()? })))
     }
@@ -253,18 +271,14 @@ impl Values<'_> {
         })
     }
 
-    fn regex(&self) -> Result<regex::bytes::Regex, Diagnostic> {
+    fn regex(&self) -> Result<regex::Regex, Diagnostic> {
         let (pattern, span) = self.single()?;
-        // The whole value must match, and a dot matches a line feed, as in Falco.
-        regex::bytes::RegexBuilder::new(&format!("\\A(?:{pattern})\\z"))
-            .dot_matches_new_line(true)
-            .size_limit(REGEX_BYTES)
-            .build()
-            .map_err(|error| {
-                let last = error.to_string();
-                let reason = last.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
-                self.place.error(span, format!("not a regular expression: {reason}"))
-            })
+        // By itself first, so that it cannot close the group around it.
+        compile_regex(pattern).and_then(|_| compile_regex(&format!("\\A(?:{pattern})\\z"))).map_err(|error| {
+            let last = error.to_string();
+            let reason = last.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
+            self.place.error(span, format!("not a regular expression: {reason}"))
+        })
     }
 
     fn text_list(&self) -> Result<Test, Diagnostic> {
@@ -312,4 +326,9 @@ impl Values<'_> {
             _ => Err(self.wrong_operator()),
         }
     }
+}
+
+/// The whole value must match, and a dot matches a line feed.
+fn compile_regex(pattern: &str) -> Result<regex::Regex, regex::Error> {
+    regex::RegexBuilder::new(pattern).dot_matches_new_line(true).size_limit(REGEX_BYTES).build()
 }

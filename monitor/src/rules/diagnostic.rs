@@ -45,6 +45,8 @@ pub enum Code {
     UnusedMacro,
     /// A list that nothing uses.
     UnusedList,
+    /// A rule for events that do not come from here.
+    UnknownSource,
 }
 
 impl Code {
@@ -58,12 +60,13 @@ impl Code {
             Self::Validate => "LOAD_ERR_VALIDATE",
             Self::UnusedMacro => "LOAD_UNUSED_MACRO",
             Self::UnusedList => "LOAD_UNUSED_LIST",
+            Self::UnknownSource => "LOAD_UNKNOWN_SOURCE",
         }
     }
 
     const fn severity(self) -> Severity {
         match self {
-            Self::UnusedMacro | Self::UnusedList => Severity::Warning,
+            Self::UnusedMacro | Self::UnusedList | Self::UnknownSource => Severity::Warning,
             _ => Severity::Error,
         }
     }
@@ -87,6 +90,8 @@ pub struct Diagnostic {
 impl Diagnostic {
     /// A problem at a place.
     pub fn new(code: Code, text: &Arc<Text>, span: Range<usize>, message: impl Into<String>) -> Self {
+        let len = text.text.len();
+        let span = span.start.min(len)..span.end.clamp(span.start.min(len), len);
         Self { code, message: message.into(), text: Arc::clone(text), span, help: None }
     }
 
@@ -156,11 +161,16 @@ impl fmt::Display for Diagnostic {
     }
 }
 
+/// Names that a misspelt one is compared with.
+const MAX_CANDIDATES: usize = 1000;
+
 /// The known name that a misspelt one was probably meant to be.
 pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
     let most = (name.chars().count() / 3).clamp(1, 3);
     known
         .into_iter()
+        .filter(|candidate| candidate.len().abs_diff(name.len()) <= most)
+        .take(MAX_CANDIDATES)
         .map(|candidate| (distance(name, candidate), candidate))
         .filter(|(distance, _)| *distance <= most)
         .min()

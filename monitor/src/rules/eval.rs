@@ -80,7 +80,7 @@ pub(super) enum Test {
     StartsWith(Vec<u8>),
     EndsWith(Vec<u8>),
     Glob(Vec<u8>, bool),
-    Regex(Box<regex::bytes::Regex>),
+    Regex(Box<regex::Regex>),
     In(HashSet<Vec<u8>>),
     PathPrefix(Vec<Vec<Vec<u8>>>),
     AllIn(HashSet<Vec<u8>>),
@@ -183,7 +183,8 @@ impl Test {
             Test::StartsWith(part) => text.starts_with(part),
             Test::EndsWith(part) => text.ends_with(part),
             Test::Glob(pattern, ignore_case) => glob::matches(pattern, text, *ignore_case),
-            Test::Regex(regex) => regex.is_match(text),
+            // What is no text matches a dot, too: bad bytes must not hide an argument from a rule.
+            Test::Regex(regex) => regex.is_match(&String::from_utf8_lossy(text)),
             Test::In(set) => set.contains(text),
             Test::PathPrefix(paths) => paths.iter().any(|path| is_path_prefix(path, text)),
             _ => false,

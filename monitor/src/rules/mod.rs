@@ -42,6 +42,9 @@ pub const MAX_FILE_BYTES: usize = 16 << 20;
 /// Problems that are reported.
 const MAX_DIAGNOSTICS: usize = 100;
 
+/// The source of the events that are looked at here.
+const SOURCE: &str = "syscall";
+
 /// The rules that ship with the agent.
 const BUILTIN: &str = include_str!("../../rules/monitor_rules.yaml");
 
@@ -225,14 +228,31 @@ fn build(items: Vec<Item>, diagnostics: &mut Vec<Diagnostic>) -> Vec<(Rule, bool
         match item {
             Item::List { name, items, text } => diagnostics.extend(resolver.list(&name, items, &text).err()),
             Item::Macro { name, condition, text } => diagnostics.extend(resolver.macro_(name, condition, text).err()),
+            Item::Rule(rule) if rule.source != SOURCE => diagnostics.push(unknown_source(&rule)),
             Item::Rule(rule) => resolver.rule(*rule),
         }
     }
     let Resolver { mut names, rules, definitions, .. } = resolver;
-    let compiled = rules.into_iter().filter_map(|rule| compile_rule(rule, &mut names, diagnostics)).collect();
-    let unused = definitions.into_iter().filter(|definition| !names.used.contains(&definition.name));
-    diagnostics.extend(unused.map(Definition::unused));
+    let mut compiled = Vec::with_capacity(rules.len());
+    for rule in rules {
+        // Nobody reads more; and looking for what was meant takes time.
+        if diagnostics.len() >= MAX_DIAGNOSTICS {
+            return compiled;
+        }
+        compiled.extend(compile_rule(rule, &mut names, diagnostics));
+    }
+    // What a rule with an error would have used is not known.
+    if !diagnostics.iter().any(Diagnostic::is_error) {
+        let unused = definitions.into_iter().filter(|definition| !names.used.contains(&definition.name));
+        diagnostics.extend(unused.map(Definition::unused));
+    }
     compiled
+}
+
+/// Rules for other sources are not for this engine; Falco, too, leaves them out.
+fn unknown_source(rule: &RuleItem) -> Diagnostic {
+    let message = format!("unknown source `{}`: the rule is left out", rule.source);
+    Diagnostic::new(Code::UnknownSource, &rule.text, rule.name.span.clone(), message)
 }
 
 /// Collects items. A later one of the same name replaces an earlier one, a rule in its place.

@@ -113,6 +113,24 @@ fn nothing_is_compared_with_a_missing_value() {
 fn regular_expressions_match_the_whole_value() {
     assert!(!matches("proc.name regex as"));
     assert!(matches("proc.name regex .as."));
+    assert!(
+        refused("proc.name regex \"x)|(?:as\"").contains("regular expression"),
+        "nor can a group be closed from inside"
+    );
+}
+
+#[test]
+fn bytes_that_are_no_text_do_not_hide_a_value_from_a_regular_expression() {
+    let event = Table(vec![("proc.cmdline", Value::Text(Cow::Borrowed(b"\xff evil \xc3")))]);
+    let condition = Condition::compile("proc.cmdline regex \".*evil.*\"", "c").unwrap();
+    assert!(condition.matches(EventType::EXECVE, &event));
+}
+
+#[test]
+fn rules_for_other_sources_are_left_out_with_a_warning() {
+    let loaded = load(&(rule("A", "evt.num > 0") + "  source: k8s_audit\n"));
+    assert_eq!(loaded.diagnostics[0].code, Code::UnknownSource);
+    assert_eq!(loaded.rules.map(|rules| rules.rules().count()), Some(0));
 }
 
 #[test]
@@ -248,7 +266,28 @@ fn hostile_files_are_bounded() {
     let nested = "(".repeat(100_000) + "proc.pid = 1" + &")".repeat(100_000);
     let deep = "[".repeat(100_000);
     let wide = "- list: l\n  items: [".to_owned() + &"x, ".repeat(100_000) + "x]\n" + &rule("A", "proc.name in (l)");
-    for (what, text) in [("macros", &macros), ("lists", &lists), ("nested", &rule("A", &nested)), ("deep", &deep)] {
+    let tower = "- macro: m0\n  condition: proc.pid = 1\n".to_owned()
+        + &doubled(&|level| {
+            let (open, close) = ("not (".repeat(190), ")".repeat(190));
+            format!("- macro: m{level}\n  condition: {open}m{}{close}\n", level - 1)
+        })
+        + &rule("A", "m59");
+    let keys =
+        "- rule: A\n".to_owned() + &(0..100_000).map(|key| format!("  k{key}: x\n")).collect::<Vec<_>>().concat();
+    let regexes = (0..5_000).map(|n| rule(&n.to_string(), "proc.name regex \"[a-z]{30}\"")).collect();
+    let misspelt = (0..3_000)
+        .map(|n| format!("- macro: mac{n}\n  condition: a\n") + &rule(&n.to_string(), &format!("mao{n}")))
+        .collect();
+    for (what, text) in [
+        ("macros", &macros),
+        ("lists", &lists),
+        ("nested", &rule("A", &nested)),
+        ("deep", &deep),
+        ("tower", &tower),
+        ("keys", &keys),
+        ("regexes", &regexes),
+        ("misspelt", &misspelt),
+    ] {
         let loaded = load(text);
         assert!(loaded.rules.is_none(), "{what}");
         loaded.diagnostics.iter().for_each(|diagnostic| drop(diagnostic.render()));

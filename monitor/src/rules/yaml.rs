@@ -11,6 +11,8 @@ use super::diagnostic::{Code, Diagnostic, Text};
 
 /// Nesting of a rule file; real ones have five levels.
 const MAX_DEPTH: usize = 32;
+/// Keys of one mapping; a rule has some fifteen.
+const MAX_KEYS: usize = 64;
 /// Nodes of a rule file.
 const MAX_NODES: usize = 2_000_000;
 
@@ -186,6 +188,14 @@ impl Builder<'_> {
 
     fn scalar(&mut self, scalar: Scalar, span: Range<usize>) -> Result<(), Diagnostic> {
         if let Some(Open::Mapping(entries, key @ None, _)) = self.stack.last_mut() {
+            if entries.len() == MAX_KEYS {
+                return Err(Diagnostic::new(
+                    Code::YamlValidate,
+                    self.text,
+                    span,
+                    "an item with so many keys is no rule",
+                ));
+            }
             if entries.iter().any(|(other, _)| other.text == scalar.text) {
                 let message = format!("the key `{}` is there twice", scalar.text);
                 return Err(Diagnostic::new(Code::YamlValidate, self.text, span, message));

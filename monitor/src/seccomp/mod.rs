@@ -56,6 +56,7 @@ pub struct Detector<T> {
     killed: VecDeque<Thread>,
     signalled: VecDeque<(Thread, i32)>,
     unjudged: u64,
+    misfits: u64,
 }
 
 impl<T> Default for Detector<T> {
@@ -66,6 +67,7 @@ impl<T> Default for Detector<T> {
             killed: VecDeque::new(),
             signalled: VecDeque::new(),
             unjudged: 0,
+            misfits: 0,
         }
     }
 }
@@ -137,11 +139,21 @@ impl<T> Detector<T> {
         self.unjudged
     }
 
+    /// Calls whose filters gave an answer that does not fit what was seen: not reported, because the filter came later than
+    /// the call (`SECCOMP_FILTER_FLAG_TSYNC`), or another mechanism decided.
+    pub const fn misfits(&self) -> u64 {
+        self.misfits
+    }
+
     /// `None` if the filters are not all there yet.
     fn judge(&mut self, machine: u32, call: &SeccompCallRecord) -> Option<Verdict> {
         let key = FilterKey { address: call.filter, generation: call.filter_generation };
         match self.filters.chain(key) {
-            Chain::Complete(programs) => Some(verdict::by_filters(machine, call, &programs)),
+            Chain::Complete(programs) => {
+                let verdict = verdict::by_filters(machine, call, &programs);
+                self.misfits += u64::from(verdict == Verdict::Mismatch);
+                Some(verdict)
+            }
             Chain::Waiting => None,
             Chain::Unavailable => {
                 self.unjudged += 1;
@@ -241,6 +253,15 @@ mod tests {
         assert_eq!(detector.call(X86_64, &call(5, 83, 3), 1), None);
         assert!(detector.exit(X86_64, &exit(5)).is_some());
         assert!(filter(&mut detector, 0x8000_0000).is_empty(), "told already");
+    }
+
+    #[test]
+    fn an_answer_that_does_not_fit_is_counted_and_no_violation() {
+        let mut detector = Detector::default();
+        filter(&mut detector, 0x5_0001);
+        assert_eq!(detector.call(X86_64, &call(5, 0, 2), 1), Some(Verdict::Mismatch), "denied, yet it succeeded");
+        assert_eq!(detector.call(X86_64, &call(5, -1, 2), 1).map(|verdict| verdict.violation().is_some()), Some(true));
+        assert_eq!((detector.misfits(), detector.unjudged()), (1, 0));
     }
 
     #[test]
