@@ -107,11 +107,15 @@ fn read_bounded(path: &Path) -> Result<Vec<u8>> {
 pub(super) fn summary(diagnostics: &[Diagnostic]) -> String {
     let errors = diagnostics.iter().filter(|diagnostic| diagnostic.is_error()).count();
     let warnings = diagnostics.len() - errors;
-    let plural = |n: usize, word: &str| format!("{n} {word}{}", if n == 1 { "" } else { "s" });
     match (errors, warnings) {
         (e, 0) => format!("{} in the rules", plural(e, "error")),
         (e, w) => format!("{} and {} in the rules", plural(e, "error"), plural(w, "warning")),
     }
+}
+
+/// "1 rule", "2 rules".
+pub(super) fn plural(n: usize, word: &str) -> String {
+    format!("{n} {word}{}", if n == 1 { "" } else { "s" })
 }
 
 /// Which findings, and how they are printed.

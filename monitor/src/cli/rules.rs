@@ -98,7 +98,7 @@ fn check(args: &CheckArgs) -> Result<Exit> {
                 anstream::eprintln!("{}", diagnostic.render());
             }
             match &loaded.rules {
-                Some(rules) => eprintln!("{} rules are valid", rules.rules().count()),
+                Some(rules) => eprintln!("valid: {}", options::plural(rules.rules().count(), "rule")),
                 None => eprintln!("monitor: {}", options::summary(&loaded.diagnostics)),
             }
         }
