@@ -38,6 +38,8 @@ const REGEX_VALUES: usize = 2000;
 pub(super) struct Names {
     pub(super) lists: HashMap<String, Vec<String>>,
     pub(super) macros: HashMap<String, MacroDef>,
+    /// Macros that do not parse, and why: what uses them fails for the same reason.
+    pub(super) broken: HashMap<String, Diagnostic>,
     /// Names that were used.
     pub(super) used: HashSet<String>,
     /// Values so far.
@@ -120,6 +122,9 @@ impl Compiler<'_> {
     }
 
     fn macro_(&mut self, name: &Word, place: Place<'_>) -> Result<Node, Diagnostic> {
+        if let Some(reason) = self.names.broken.get(&name.text) {
+            return Err(reason.clone());
+        }
         let Some(definition) = self.names.macros.get(&name.text).cloned() else {
             let help = nearest(&name.text, self.names.macros.keys().map(String::as_str));
             let span = place.condition.place(name.span.clone());

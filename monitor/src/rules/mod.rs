@@ -307,9 +307,18 @@ impl Resolver {
 
     fn macro_(&mut self, name: Scalar, condition: Scalar, text: Arc<Text>) -> Result<(), Diagnostic> {
         self.define(&name, Code::UnusedMacro, Arc::clone(&text));
-        let expr = Arc::new(compile::parse(Place { condition: &condition, text: &text })?);
-        self.names.macros.insert(name.text, MacroDef { expr, condition: Arc::new(condition), text });
-        Ok(())
+        match compile::parse(Place { condition: &condition, text: &text }) {
+            Ok(expr) => {
+                self.names.broken.remove(&name.text);
+                let definition = MacroDef { expr: Arc::new(expr), condition: Arc::new(condition), text };
+                self.names.macros.insert(name.text, definition);
+                Ok(())
+            }
+            Err(reason) => {
+                self.names.broken.insert(name.text, reason.clone());
+                Err(reason)
+            }
+        }
     }
 
     fn rule(&mut self, rule: RuleItem) {
@@ -346,8 +355,13 @@ fn compile_rule(item: RuleItem, names: &mut Names, diagnostics: &mut Vec<Diagnos
             Some((rule, item.enabled))
         }
         (node, output) => {
-            diagnostics.extend(node.err());
-            diagnostics.extend(output.err());
+            // What is wrong with a macro is told once, however many rules use it.
+            let problems = node.err().into_iter().chain(output.err());
+            for problem in problems {
+                if !diagnostics.contains(&problem) {
+                    diagnostics.push(problem);
+                }
+            }
             None
         }
     }

@@ -229,6 +229,15 @@ fn every_problem_of_a_file_is_told_with_its_place() {
 }
 
 #[test]
+fn what_is_wrong_with_a_macro_is_told_once() {
+    for macros in ["- macro: m\n  condition: (proc.pid = 1\n", "- macro: m\n  condition: proc.nmae = x\n"] {
+        let loaded = load(&(macros.to_owned() + &rule("A", "m") + &rule("B", "m or proc.pid = 2")));
+        assert_eq!(loaded.diagnostics.len(), 1, "{:?}", loaded.diagnostics);
+        assert_eq!(loaded.diagnostics[0].position().0, 2);
+    }
+}
+
+#[test]
 fn an_error_in_a_folded_condition_is_shown_where_it_was_written() {
     let text = "- rule: A\n  desc: d\n  condition: >\n    evt.type = execve and\n      proc.nmae = x\n  output: o\n  priority: INFO\n";
     let loaded = load(text);
