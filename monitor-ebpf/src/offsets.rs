@@ -1,7 +1,7 @@
 //! Where members lie in this kernel's structs.
 //!
 //! Rust emits no CO-RE relocations, so the agent looks every member up in `/sys/kernel/btf/vmlinux` before it loads the
-//! programs and hands the answers over as one read-only global. The verifier sees constants: a typed load at a wrong
+//! programs and writes the answers into their instructions ([`crate::immediate`]). The verifier sees constants: a typed load at a wrong
 //! offset is refused, and code behind an offset that this kernel lacks vanishes.
 //!
 //! The [`offsets!`] table is the one list: the struct, its order, and the paths to look up come from it. A path is

@@ -16,12 +16,9 @@ use crate::{
     },
     probes::{
         seccomp::arguments,
-        sys_exit::{class, dispatch},
+        sys_exit::{SECCOMP_MODE_FILTER, class, dispatch},
     },
 };
-
-/// `SECCOMP_MODE_FILTER`
-const SECCOMP_MODE_FILTER: u32 = 2;
 
 /// `trace_sys_enter(struct pt_regs *regs, long id)`
 #[btf_tracepoint(function = "sys_enter")]

@@ -18,7 +18,7 @@ use crate::kernel::{
 };
 
 /// `SECCOMP_MODE_FILTER`; 3 is a thread that seccomp killed.
-const SECCOMP_MODE_FILTER: u32 = 2;
+pub const SECCOMP_MODE_FILTER: u32 = 2;
 
 /// `trace_sys_exit(struct pt_regs *regs, long ret)`
 #[btf_tracepoint(function = "sys_exit")]

@@ -2,7 +2,7 @@
 //!
 //! Each line says what was looked at, whether it will do, and how to mend it. Nothing is loaded here.
 
-use std::{fmt::Write as _, fs, os::unix::fs::MetadataExt as _, path::Path};
+use std::{fmt::Write as _, fs, os::unix::fs::MetadataExt as _};
 
 use monitor_ebpf::offsets::Need;
 use serde::Serialize;
@@ -10,13 +10,8 @@ use serde::Serialize;
 use super::{
     load::{self, HAS_OBJECT, SensorError},
     offsets::Missing,
-    privileges,
+    privileges, snapshot,
 };
-
-/// Inode of the initial pid namespace: `PROC_PID_INIT_INO` in the kernel's `include/linux/proc_ns.h`.
-const INITIAL_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
-/// Where the unified cgroup hierarchy may be mounted: alone, or beside version 1.
-const CGROUP2_MOUNTS: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
 
 /// Whether something will do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -104,7 +99,7 @@ fn privileges() -> Line {
 fn pid_namespace() -> Line {
     const NAME: &str = "pid namespace";
     match fs::metadata("/proc/self/ns/pid") {
-        Ok(metadata) if metadata.ino() == INITIAL_PID_NAMESPACE => Line::ok(NAME, "the host's"),
+        Ok(metadata) if metadata.ino() == u64::from(snapshot::INITIAL_PID_NS) => Line::ok(NAME, "the host's"),
         Ok(_) => Line::poor(
             NAME,
             Status::Warn,
@@ -117,13 +112,12 @@ fn pid_namespace() -> Line {
 
 fn cgroups() -> Line {
     const NAME: &str = "cgroup v2";
-    let mounted = CGROUP2_MOUNTS.iter().find(|mount| Path::new(mount).join("cgroup.controllers").exists());
-    match mounted {
-        Some(mount) => Line::ok(NAME, *mount),
+    match snapshot::cgroup2() {
+        Some(mount) => Line::ok(NAME, mount.display().to_string()),
         None => Line::poor(
             NAME,
             Status::Warn,
-            format!("not mounted at {}: containers that run already have no id", CGROUP2_MOUNTS.join(" or ")),
+            "not mounted: containers that run already have no id",
             "mount it, or in a container mount the host's /sys/fs/cgroup read-only",
         ),
     }

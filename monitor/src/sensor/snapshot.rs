@@ -23,7 +23,7 @@ const MAX_DEPTH: usize = 32;
 /// Longest argument area that is read.
 const ARGUMENTS_BYTES: u64 = 4095;
 /// Inode number of the initial pid namespace: a constant of the kernel (`PROC_PID_INIT_INO`).
-const INITIAL_PID_NS: u32 = 0xEFFF_FFFC;
+pub(super) const INITIAL_PID_NS: u32 = 0xEFFF_FFFC;
 /// ELF machine numbers.
 const EM_X86_64: u32 = 62;
 const EM_AARCH64: u32 = 183;
@@ -31,7 +31,7 @@ const EM_AARCH64: u32 = 183;
 /// Takes the snapshot.
 pub(super) fn take(loaded: &mut Loaded, node_name: Option<&str>) -> Result<Vec<Vec<u8>>, SensorError> {
     let mut records = vec![record::session(&session(node_name))];
-    if let Some(root) = cgroup2_mount(&fs::read_to_string("/proc/self/mountinfo").unwrap_or_default()) {
+    if let Some(root) = cgroup2() {
         cgroups(&root, &mut records);
     }
     let bytes = loaded.tasks()?;
@@ -66,7 +66,12 @@ fn namespace(path: &str) -> Option<u32> {
     link.to_str()?.rsplit_once('[')?.1.strip_suffix(']')?.parse().ok()
 }
 
-/// Where the v2 hierarchy is mounted, from the text of `mountinfo` (`proc_pid_mountinfo(5)`).
+/// Where the v2 hierarchy is mounted, if it is.
+pub(super) fn cgroup2() -> Option<PathBuf> {
+    cgroup2_mount(&fs::read_to_string("/proc/self/mountinfo").unwrap_or_default())
+}
+
+/// The same from the text of `mountinfo` (`proc_pid_mountinfo(5)`).
 fn cgroup2_mount(mountinfo: &str) -> Option<PathBuf> {
     mountinfo.lines().find_map(|line| {
         let (mount, file_system) = line.split_once(" - ")?;
