@@ -2,7 +2,7 @@
 
 use crate::{
     drift::{self, Drift},
-    event::{Body, Event, EventType},
+    event::{Body, Event, EventType, Open},
     seccomp::Violation,
     state::{State, container::Container, process::Process, writer::Writer},
     syscall::{self, Arch},
@@ -23,6 +23,8 @@ pub struct Context<'a> {
     pub process: Option<&'a Process>,
     /// The container that this process is in.
     pub container: Option<&'a Container>,
+    /// Path of the file that was opened.
+    pub path: Option<&'a [u8]>,
     /// What the drift detection says.
     pub drift: Option<Drift<'a>>,
     /// What the seccomp detection says.
@@ -31,7 +33,14 @@ pub struct Context<'a> {
 
 impl<'a> Context<'a> {
     /// Puts it together; `None` for records that are not events to rules.
-    pub fn new(state: &'a State, event: &'a Event<'a>, number: u64, violation: Option<&'a Violation>) -> Option<Self> {
+    /// Paths are put together in `scratch`, which is kept from event to event.
+    pub fn new(
+        state: &'a State,
+        event: &'a Event<'a>,
+        number: u64,
+        violation: Option<&'a Violation>,
+        scratch: &'a mut Vec<u8>,
+    ) -> Option<Self> {
         let event_type = match violation {
             Some(_) => EventType::SECCOMP_VIOLATION,
             None => event_type(state, event)?,
@@ -40,7 +49,15 @@ impl<'a> Context<'a> {
         // The record's own cgroup is the truth at that moment; the process may have been moved since.
         let container = state.containers.get(event.header.cgroup_id);
         let drift = drift::detect(state, event);
-        Some(Self { state, event, number, event_type, process, container, drift, violation })
+        let path = match &event.body {
+            Body::Open(open) => {
+                scratch.clear();
+                open.path.append_absolute(scratch);
+                Some(scratch.as_slice())
+            }
+            _ => None,
+        };
+        Some(Self { state, event, number, event_type, process, container, path, drift, violation })
     }
 
     /// When it happened, nanoseconds since 1970.
@@ -54,6 +71,19 @@ impl<'a> Context<'a> {
         match generation.checked_sub(1) {
             None => Some(process),
             Some(above) => self.state.processes.ancestors(process).nth(usize::try_from(above).ok()?),
+        }
+    }
+
+    /// Its ancestors, the parent first.
+    pub fn ancestors(&self) -> impl Iterator<Item = &'a Process> {
+        self.process.into_iter().flat_map(|process| self.state.processes.ancestors(process))
+    }
+
+    /// The file that was opened.
+    pub fn open(&self) -> Option<&'a Open<'a>> {
+        match &self.event.body {
+            Body::Open(open) => Some(open),
+            _ => None,
         }
     }
 

@@ -201,10 +201,23 @@ impl From<crate::event::value::Value<'_>> for value::Value {
             Field::Int(number) => value::Value::Int(number),
             Field::Uint(number) => value::Value::Uint(number),
             Field::Bool(truth) => value::Value::Bool(truth),
-            Field::TextList(items) => {
-                value::Value::List(v1::TextList { items: items.iter().map(|item| lossy(item)).collect() })
-            }
+            Field::Float(number) => value::Value::Double(number),
+            Field::Ip(ip) => value::Value::Text(ip.0.to_string()),
+            Field::List(items) => value::Value::List(v1::TextList { items: items.iter().map(item_text).collect() }),
         }
+    }
+}
+
+fn item_text(item: &crate::event::value::Value<'_>) -> String {
+    use crate::event::value::Value as Field;
+    match item {
+        Field::Text(bytes) => lossy(bytes),
+        Field::Int(number) => number.to_string(),
+        Field::Uint(number) => number.to_string(),
+        Field::Float(number) => number.to_string(),
+        Field::Bool(truth) => truth.to_string(),
+        Field::Ip(ip) => ip.0.to_string(),
+        Field::List(items) => items.iter().map(item_text).collect::<Vec<_>>().join(","),
     }
 }
 
@@ -365,6 +378,6 @@ mod tests {
         assert_eq!(value(Field::Int(-5)), v1::Value::from(-5_i64));
         assert_eq!(value(Field::Uint(u64::MAX)), v1::Value::from(u64::MAX));
         assert_eq!(value(Field::Bool(true)), v1::Value::from(true));
-        assert_eq!(value(Field::TextList(vec![b"a"[..].into()])), v1::Value::from(vec!["a".to_owned()]));
+        assert_eq!(value(Field::List(vec![Field::text("a")])), v1::Value::from(vec!["a".to_owned()]));
     }
 }

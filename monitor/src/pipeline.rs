@@ -48,6 +48,8 @@ pub struct Pipeline {
     seccomp: Detector<u64>,
     reporter: Reporter,
     summary: Summary,
+    /// Room for an event's path.
+    scratch: Vec<u8>,
 }
 
 impl Pipeline {
@@ -59,6 +61,7 @@ impl Pipeline {
             seccomp: Detector::default(),
             reporter: Reporter::new(mode, now),
             summary: Summary::default(),
+            scratch: Vec::new(),
         }
     }
 
@@ -127,12 +130,12 @@ impl Pipeline {
         violation: Option<&seccomp::Violation>,
         emit: &mut dyn FnMut(Finding),
     ) {
-        let Some(context) = Context::new(&self.state, event, number, violation) else { return };
-        let Selection { rules, filter, min_priority } = &self.selection;
+        let Some(context) = Context::new(&self.state, event, number, violation, &mut self.scratch) else { return };
+        let Selection { rules, filter, min_priority } = &mut self.selection;
         let reporter = &mut self.reporter;
         rules.evaluate(context.event_type, &context, |rule| {
             let urgent = rule.priority as i32 <= *min_priority as i32;
-            if urgent && filter.as_ref().is_none_or(|filter| filter.matches(context.event_type, &context)) {
+            if urgent && filter.as_mut().is_none_or(|filter| filter.matches(context.event_type, &context)) {
                 emit(reporter.report(&context, rule));
             }
         });

@@ -107,7 +107,7 @@ fn process(state: &State, process: &Process, tid: u32) -> proto::Process {
         .ancestors(process)
         .map(|ancestor| proto::Ancestor {
             pid: ancestor.key.tgid,
-            name: text(&ancestor.image.comm),
+            name: text(ancestor.image.comm()),
             executable: text(&ancestor.image.executable),
             arguments: arguments(&ancestor.image),
         })
@@ -129,7 +129,7 @@ fn image_of(state: &State, who: &Who, image: &Image) -> proto::Process {
         tid: who.key.tgid,
         vpid: who.vpid,
         start_time_unix_nano: state.unix_ns(who.key.start_ns),
-        name: text(&image.comm),
+        name: text(image.comm()),
         executable: text(&image.executable),
         arguments: arguments(image),
         working_directory: text(&image.cwd),

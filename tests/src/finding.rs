@@ -121,6 +121,7 @@ fn value(value: &v1::Value) -> Value {
         Some(v1::value::Value::Uint(number)) => json!(number),
         Some(v1::value::Value::Bool(truth)) => json!(truth),
         Some(v1::value::Value::List(list)) => json!(list.items),
+        Some(v1::value::Value::Double(number)) => json!(number),
     }
 }
 

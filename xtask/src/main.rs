@@ -12,6 +12,7 @@ mod root;
 mod run;
 mod setup;
 mod steps;
+mod tables;
 mod test;
 mod tidy;
 mod toolchain;
@@ -46,6 +47,8 @@ enum Command {
     Tidy,
     /// Measure the agent's cost and speed on this machine, as ratios to doing without it; needs root
     Bench(bench::Args),
+    /// Make the tables of event names from the facts about Falco's event schema
+    Tables(tables::Args),
     /// Make the release archive and its checksum in target/dist
     Dist,
     #[command(hide = true)]
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
         Command::Test(args) => test::run(&args),
         Command::Tidy => tidy::run(),
         Command::Bench(args) => bench::run(&args),
+        Command::Tables(args) => tables::run(&args),
         Command::Dist => dist::run(),
         Command::BenchLoad(args) => bench::load::run(&args),
     };

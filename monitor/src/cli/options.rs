@@ -54,6 +54,8 @@ impl RuleArgs {
             enable: self.enable_rule.clone(),
             disable: self.disable_rule.clone(),
             tags: self.tag.clone(),
+            append_output: Vec::new(),
+            supply: rules::Supply::Agent,
         };
         Ok(RuleSet::load(&self.sources()?, &options))
     }

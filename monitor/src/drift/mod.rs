@@ -107,7 +107,7 @@ mod tests {
         state.apply(&decode(&written).unwrap());
         let run = builder::exec_with(6, 5, "/tmp/x", &["x"], |record| record.file = file);
         let drift = detect(&state, &decode(&run).unwrap()).map(|drift| {
-            (drift.kind, drift.writer.map(|writer| String::from_utf8_lossy(&writer.image.comm).into_owned()))
+            (drift.kind, drift.writer.map(|writer| String::from_utf8_lossy(writer.image.comm()).into_owned()))
         });
         assert_eq!(drift, Some((DriftKind::NewExecutable, Some("cp".into()))));
     }

@@ -5,6 +5,7 @@
 
 pub mod field;
 pub mod path;
+mod table;
 pub mod value;
 
 use monitor_ebpf::record::{
@@ -120,56 +121,97 @@ pub struct Session<'a> {
     pub agent_version: &'a [u8],
 }
 
-/// Type of an event as rules see it: an index into [`EventType::NAMES`], Falco's names and a few of our own.
+/// Type of an event as rules see it: an index into a table of Falco's names and a few of our own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EventType(u16);
 
 macro_rules! event_types {
-    ($($number:literal => $constant:ident, $name:literal;)*) => {
+    ($($constant:ident = $name:literal;)*) => {
         impl EventType {
-            $(#[doc = concat!("`", $name, "`")] pub const $constant: EventType = EventType($number);)*
-
-            /// Names in order of number.
-            pub const NAMES: &'static [&'static str] = &[$($name),*];
+            $(#[doc = concat!("`", $name, "`")] pub const $constant: EventType = EventType::named($name);)*
         }
     };
 }
 
 event_types! {
-    0 => EXECVE, "execve";
-    1 => EXECVEAT, "execveat";
-    2 => CLONE, "clone";
-    3 => PROCEXIT, "procexit";
-    4 => OPEN, "open";
-    5 => OPENAT, "openat";
-    6 => OPENAT2, "openat2";
-    7 => CREAT, "creat";
-    8 => SECCOMP_VIOLATION, "seccomp_violation";
+    EXECVE = "execve";
+    CLONE = "clone";
+    PROCEXIT = "procexit";
+    OPEN = "open";
+    OPENAT = "openat";
+    OPENAT2 = "openat2";
+    CREAT = "creat";
+    SECCOMP_VIOLATION = "seccomp_violation";
 }
 
 impl EventType {
+    /// How many there are.
+    pub const COUNT: usize = table::TYPES.len();
+
+    /// The types that the sensor's records become: [`crate::context::Context::new`].
+    pub const LIVE: &'static [EventType] = &[
+        Self::EXECVE,
+        Self::CLONE,
+        Self::PROCEXIT,
+        Self::OPEN,
+        Self::OPENAT,
+        Self::OPENAT2,
+        Self::CREAT,
+        Self::SECCOMP_VIOLATION,
+    ];
+
+    /// The type of this name, which the compiler looks up.
+    #[expect(clippy::indexing_slicing, clippy::cast_possible_truncation, reason = "evaluated when compiling")]
+    const fn named(name: &str) -> EventType {
+        let mut number = 0;
+        while !is_same(table::TYPES[number].0.as_bytes(), name.as_bytes()) {
+            number += 1;
+        }
+        EventType(number as u16)
+    }
+
     /// The type of this name.
     pub fn find(name: &str) -> Option<EventType> {
-        Self::NAMES.iter().position(|n| *n == name).and_then(|i| u16::try_from(i).ok()).map(EventType)
+        let number = table::TYPES.binary_search_by_key(&name, |(known, _)| known).ok()?;
+        u16::try_from(number).ok().map(EventType)
     }
 
     /// Its name.
     pub fn name(self) -> &'static str {
-        Self::NAMES.get(usize::from(self.0)).copied().unwrap_or("unknown")
-    }
-
-    /// Its number.
-    pub const fn number(self) -> u16 {
-        self.0
+        table::TYPES.get(self.index()).map_or("unknown", |(name, _)| name)
     }
 
     /// Its number, for tables indexed by type.
-    pub fn index(self) -> usize {
-        usize::from(self.0)
+    pub const fn index(self) -> usize {
+        self.0 as usize
     }
 
-    /// Every type, in order of number.
-    pub fn all() -> impl Iterator<Item = EventType> {
-        (0..Self::NAMES.len()).filter_map(|number| u16::try_from(number).ok()).map(EventType)
+    /// How many codes Falco's event table has for it.
+    pub fn codes(self) -> usize {
+        table::TYPES.get(self.index()).map_or(0, |(_, codes)| usize::from(*codes))
     }
+
+    /// Every type, in order of name.
+    pub fn all() -> impl Iterator<Item = EventType> {
+        (0..Self::COUNT).filter_map(|number| u16::try_from(number).ok()).map(EventType)
+    }
+}
+
+#[expect(clippy::indexing_slicing, reason = "evaluated when compiling")]
+const fn is_same(a: &[u8], b: &[u8]) -> bool {
+    let mut at = 0;
+    while at < a.len() && at < b.len() && a[at] == b[at] {
+        at += 1;
+    }
+    at == a.len() && at == b.len()
+}
+
+/// Whether some event has a parameter of this name, which `evt.arg.NAME` can name.
+pub fn is_parameter(name: &str) -> bool {
+    table::PARAMETERS.binary_search(&name).is_ok()
+}
+
+/// Names of parameters, for suggestions.
+pub fn parameters() -> impl Iterator<Item = &'static str> {
+    table::PARAMETERS.iter().copied()
 }

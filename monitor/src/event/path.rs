@@ -8,11 +8,16 @@ impl RawPath<'_> {
     /// The path from the root on; empty where there is none.
     pub fn to_absolute(self) -> Vec<u8> {
         let mut path = Vec::with_capacity(self.0.len() + 1);
+        self.append_absolute(&mut path);
+        path
+    }
+
+    /// Adds the path from the root on to what is there.
+    pub fn append_absolute(self, path: &mut Vec<u8>) {
         for component in self.0.split(|byte| *byte == 0).rev().filter(|component| !component.is_empty()) {
             path.push(b'/');
             path.extend_from_slice(component);
         }
-        path
     }
 
     /// The path of a directory that there is: the root has no components.

@@ -28,48 +28,64 @@ pub enum Severity {
     Warning,
 }
 
-/// What kind of problem: the names that Falco prints.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Code {
-    /// Not YAML.
-    YamlParse,
-    /// YAML, but not rules.
-    YamlValidate,
-    /// A condition is wrong.
-    CompileCondition,
-    /// An output is wrong.
-    CompileOutput,
-    /// Rules do not fit together.
-    Validate,
-    /// A macro that nothing uses.
-    UnusedMacro,
-    /// A list that nothing uses.
-    UnusedList,
-    /// A rule for events that do not come from here.
-    UnknownSource,
+macro_rules! codes {
+    ($($(#[$doc:meta])* $name:ident = $text:literal, $severity:ident;)*) => {
+        /// What kind of problem: the names that Falco prints.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Code { $($(#[$doc])* $name),* }
+
+        impl Code {
+            /// Falco's name.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$name => $text),* }
+            }
+
+            const fn severity(self) -> Severity {
+                match self { $(Self::$name => Severity::$severity),* }
+            }
+        }
+    };
 }
 
-impl Code {
-    /// Falco's name.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::YamlParse => "LOAD_ERR_YAML_PARSE",
-            Self::YamlValidate => "LOAD_ERR_YAML_VALIDATE",
-            Self::CompileCondition => "LOAD_ERR_COMPILE_CONDITION",
-            Self::CompileOutput => "LOAD_ERR_COMPILE_OUTPUT",
-            Self::Validate => "LOAD_ERR_VALIDATE",
-            Self::UnusedMacro => "LOAD_UNUSED_MACRO",
-            Self::UnusedList => "LOAD_UNUSED_LIST",
-            Self::UnknownSource => "LOAD_UNKNOWN_SOURCE",
-        }
-    }
-
-    const fn severity(self) -> Severity {
-        match self {
-            Self::UnusedMacro | Self::UnusedList | Self::UnknownSource => Severity::Warning,
-            _ => Severity::Error,
-        }
-    }
+codes! {
+    /// Not YAML.
+    YamlParse = "LOAD_ERR_YAML_PARSE", Error;
+    /// YAML, but not rules.
+    YamlValidate = "LOAD_ERR_YAML_VALIDATE", Error;
+    /// A condition is wrong.
+    CompileCondition = "LOAD_ERR_COMPILE_CONDITION", Error;
+    /// An output is wrong.
+    CompileOutput = "LOAD_ERR_COMPILE_OUTPUT", Error;
+    /// Rules do not fit together.
+    Validate = "LOAD_ERR_VALIDATE", Error;
+    /// A rule for events that do not come from here.
+    UnknownSource = "LOAD_UNKNOWN_SOURCE", Warning;
+    /// A comparison with the text that stands for no value.
+    UnsafeNaCheck = "LOAD_UNSAFE_NA_CHECK", Warning;
+    /// A rule that looks at nearly every event.
+    NoEventType = "LOAD_NO_EVTTYPE", Warning;
+    /// A rule with an unknown field, which asked to be left out then.
+    UnknownFilter = "LOAD_UNKNOWN_FILTER", Warning;
+    /// A macro that nothing uses.
+    UnusedMacro = "LOAD_UNUSED_MACRO", Warning;
+    /// A list that nothing uses.
+    UnusedList = "LOAD_UNUSED_LIST", Warning;
+    /// An item that is no rule, macro or list.
+    UnknownItem = "LOAD_UNKNOWN_ITEM", Warning;
+    /// A key that means nothing.
+    UnknownKey = "LOAD_UNKNOWN_KEY", Warning;
+    /// What Falco means to drop.
+    DeprecatedItem = "LOAD_DEPRECATED_ITEM", Warning;
+    /// An exception that adds nothing.
+    AppendNoValues = "LOAD_APPEND_NO_VALUES", Warning;
+    /// Two exceptions of one name in a rule.
+    ExceptionNameNotUnique = "LOAD_EXCEPTION_NAME_NOT_UNIQUE", Warning;
+    /// A macro whose name conditions cannot write.
+    InvalidMacroName = "LOAD_INVALID_MACRO_NAME", Warning;
+    /// A list whose name conditions cannot write.
+    InvalidListName = "LOAD_INVALID_LIST_NAME", Warning;
+    /// A condition that probably does not mean what was meant.
+    Condition = "LOAD_COMPILE_CONDITION", Warning;
 }
 
 /// One problem.

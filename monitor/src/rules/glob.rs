@@ -58,16 +58,57 @@ fn class(pattern: &[u8], mut at: usize, byte: u8, ignore_case: bool) -> Option<(
         if low == b']' && at > first {
             return Some((found != negated, at + 1));
         }
-        match (pattern.get(at + 1), pattern.get(at + 2)) {
+        if let Some((name, len)) = named(pattern.get(at..)?) {
+            found |= is_in(name, byte) || ignore_case && is_in(name, byte.to_ascii_uppercase());
+            at += len;
+            continue;
+        }
+        let (low, next) = literal(pattern, at)?;
+        match (pattern.get(next), pattern.get(next + 1)) {
             (Some(b'-'), Some(high)) if *high != b']' => {
-                found |= (fold(low)..=fold(*high)).contains(&byte);
-                at += 3;
+                let (high, next) = literal(pattern, next + 1)?;
+                found |= (fold(low)..=fold(high)).contains(&byte);
+                at = next;
             }
             _ => {
                 found |= fold(low) == byte;
-                at += 1;
+                at = next;
             }
         }
+    }
+}
+
+/// A byte of a class, which may be escaped, and where the pattern goes on.
+fn literal(pattern: &[u8], at: usize) -> Option<(u8, usize)> {
+    match pattern.get(at)? {
+        b'\\' => pattern.get(at + 1).map(|escaped| (*escaped, at + 2)),
+        byte => Some((*byte, at + 1)),
+    }
+}
+
+/// The name in `[:name:]` and the length of that.
+fn named(pattern: &[u8]) -> Option<(&[u8], usize)> {
+    let rest = pattern.strip_prefix(b"[:")?;
+    let len = rest.windows(2).position(|pair| pair == b":]")?;
+    Some((rest.get(..len)?, len + 4))
+}
+
+/// POSIX character classes of ASCII.
+fn is_in(class: &[u8], byte: u8) -> bool {
+    match class {
+        b"alpha" => byte.is_ascii_alphabetic(),
+        b"digit" => byte.is_ascii_digit(),
+        b"alnum" => byte.is_ascii_alphanumeric(),
+        b"upper" => byte.is_ascii_uppercase(),
+        b"lower" => byte.is_ascii_lowercase(),
+        b"space" => byte.is_ascii_whitespace() || byte == 0xb,
+        b"blank" => matches!(byte, b' ' | b'\t'),
+        b"punct" => byte.is_ascii_punctuation(),
+        b"print" => byte.is_ascii_graphic() || byte == b' ',
+        b"graph" => byte.is_ascii_graphic(),
+        b"cntrl" => byte.is_ascii_control(),
+        b"xdigit" => byte.is_ascii_hexdigit(),
+        _ => false,
     }
 }
 
@@ -88,6 +129,10 @@ mod tests {
             ("[a", "[a", true),
             ("a\\*", "a*", true),
             ("a\\*", "ab", false),
+            ("[[:alpha:]]x", "bx", true),
+            ("[![:digit:]]", "4", false),
+            ("[a\\]]x", "]x", true),
+            ("[[:nonsense:]]", "n", false),
             ("*a*a*a*b", "aaaaaaaaaaaaaaaaaaaaaaaac", false),
         ] {
             assert_eq!(matches(pattern.as_bytes(), text.as_bytes(), false), expected, "{pattern} {text}");

@@ -64,11 +64,32 @@ pub fn list_json(rules: &RuleSet) -> serde_json::Result<String> {
 /// Name with what may stand in brackets behind it.
 fn signature(field: Field) -> String {
     let info = field.info();
-    let brackets = match info.brackets {
+    let behind = match info.brackets {
         Brackets::None => "",
         Brackets::Index => "[N]",
+        Brackets::Key => "[KEY]",
+        Brackets::Needed => "[N|KEY]",
+        Brackets::Name => ".NAME",
     };
-    format!("{}{brackets}", info.name)
+    format!("{}{behind}", info.name)
+}
+
+/// What a user should know before using a field, if there is something.
+fn note(field: Field) -> Option<String> {
+    let info = field.info();
+    let mut notes: Vec<String> = Vec::new();
+    notes.extend(info.refused().map(|reason| format!("not supported: {reason}")));
+    notes.extend(info.is_awaited().then(|| "no value yet: no event tells it".to_owned()));
+    notes.extend(info.is_deprecated().then(|| "deprecated".to_owned()));
+    notes.extend(info.is_filter_only().then(|| "in conditions only".to_owned()));
+    notes.extend(info.is_print_only().then(|| "in outputs only".to_owned()));
+    (!notes.is_empty()).then(|| notes.join("; "))
+}
+
+/// Type with the mark of a list.
+fn type_name(field: Field) -> String {
+    let info = field.info();
+    if info.is_list() { format!("LIST({})", info.ty.name()) } else { info.ty.name().to_owned() }
 }
 
 /// Every field: name, type, meaning, example.
@@ -76,8 +97,11 @@ pub fn fields_text() -> String {
     let mut text = String::new();
     for field in Field::all() {
         let info = field.info();
-        let _ = writeln!(text, "{:<26} {:<9} {}", signature(field), info.ty.name(), info.doc);
-        let _ = writeln!(text, "{:<26} {:<9} e.g. {}", "", "", info.example);
+        let _ = writeln!(text, "{:<32} {:<13} {}", signature(field), type_name(field), info.doc);
+        let _ = writeln!(text, "{:<32} {:<13} e.g. {}", "", "", info.example);
+        if let Some(note) = note(field) {
+            let _ = writeln!(text, "{:<32} {:<13} ({note})", "", "");
+        }
     }
     text
 }
@@ -86,16 +110,26 @@ pub fn fields_text() -> String {
 struct FieldView {
     name: String,
     #[serde(rename = "type")]
-    ty: &'static str,
+    ty: String,
     description: &'static str,
     example: &'static str,
+    supported: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    note: Option<String>,
 }
 
 /// Every field, as an array of objects.
 pub fn fields_json() -> serde_json::Result<String> {
     let view = |field: Field| {
         let info = field.info();
-        FieldView { name: signature(field), ty: info.ty.name(), description: info.doc, example: info.example }
+        FieldView {
+            name: signature(field),
+            ty: type_name(field),
+            description: info.doc,
+            example: info.example,
+            supported: info.refused().is_none(),
+            note: note(field),
+        }
     };
     let fields: Vec<_> = Field::all().map(view).collect();
     serde_json::to_string_pretty(&fields).map(|text| text + "\n")

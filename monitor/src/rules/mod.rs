@@ -1,40 +1,70 @@
 //! The rule engine: Falco's language, from files to matches. Usable as a library; it does no IO and reads no clock.
 //!
 //! ```text
-//! bytes ─ yaml ─ file ─ parse ─ compile ─ eval      a RuleSet, evaluated per event
-//!          │      │       │        │
-//!          └──────┴───────┴────────┴─ diagnostic    every problem, where the user wrote it
-//! output ─────── format                             templates
+//! bytes ─ yaml ─ item ─ collect ─ text ─ parse ─ resolve ─ compile ─ condition ─ engine   a RuleSet, evaluated per event
+//!                  │       │                                  │
+//!                  └ exception (becomes text) ── output ── format                         templates
 //! ```
-//! Everything is resolved when rules are loaded; an event touches only the rules that name its type.
+//! Every problem is a [`diagnostic`] at the place where the user wrote it. Everything is resolved when rules are loaded; an
+//! event touches only the rules that can match it. [`reference`] says plainly what a condition means.
+//!
+//! ```
+//! use std::borrow::Cow;
+//! use monitor::{
+//!     event::{EventType, field::{Argument, Field, Fields}, value::Value},
+//!     rules::Condition,
+//! };
+//!
+//! struct Bash;
+//!
+//! impl Fields for Bash {
+//!     fn value(&self, field: Field, _: &Argument) -> Option<Value<'_>> {
+//!         (field.info().name == "proc.name").then(|| Value::text("bash"))
+//!     }
+//! }
+//!
+//! let mut condition = Condition::compile("evt.type = execve and proc.name in (bash, sh)", "example").unwrap();
+//! assert!(condition.matches(EventType::EXECVE, &Bash));
+//! ```
 
+mod collect;
 mod compile;
+mod condition;
+mod constant;
 pub mod diagnostic;
-mod eval;
-mod file;
+mod engine;
+mod exception;
+mod explain;
 mod format;
 pub mod glob;
+mod item;
 mod list;
+mod operand;
 mod parse;
+pub mod reference;
+mod resolve;
 #[cfg(test)]
 mod tests;
+mod text;
 mod yaml;
 
-use std::{ops::Range, sync::Arc};
-
-use hashbrown::HashMap;
+use std::{ops::ControlFlow, sync::Arc};
 
 use crate::{
     event::{EventType, field::Fields},
     proto::v1::Priority,
 };
-use compile::{MacroDef, Names, Place};
+use collect::{Collection, SOURCE};
+use compile::Compiler;
+pub use condition::{EventTypes, Expr};
 use diagnostic::{Code, Diagnostic, Text};
-pub use eval::EventTypes;
-use eval::Node;
-use file::{Item, RuleItem};
+use engine::Engine;
+pub use explain::explain;
+use format::CONTAINER_INFO;
 pub use format::{Rendered, Template};
 pub use list::{fields_json, fields_text, list_json, list_text};
+pub use resolve::Supply;
+use text::{Composed, Origin};
 use yaml::Scalar;
 
 /// Largest rule file.
@@ -42,11 +72,14 @@ pub const MAX_FILE_BYTES: usize = 16 << 20;
 /// Problems that are reported.
 const MAX_DIAGNOSTICS: usize = 100;
 
-/// The source of the events that are looked at here.
-const SOURCE: &str = "syscall";
-
 /// The rules that ship with the agent.
 const BUILTIN: &str = include_str!("../../rules/monitor_rules.yaml");
+
+/// What Falco adds to every output unless it is told not to.
+pub const SUGGESTED_OUTPUT: &str = "container_id=%container.id container_name=%container.name \
+                                    container_image_repository=%container.image.repository \
+                                    container_image_tag=%container.image.tag k8s_pod_name=%k8s.pod.name \
+                                    k8s_ns_name=%k8s.ns.name";
 
 /// A rule file.
 #[derive(Clone, Debug)]
@@ -85,6 +118,21 @@ pub struct Options {
     pub disable: Vec<String>,
     /// Only rules with one of these tags; all if empty.
     pub tags: Vec<String>,
+    /// What is added to outputs.
+    pub append_output: Vec<AppendOutput>,
+    /// Whose fields they can name.
+    pub supply: Supply,
+}
+
+/// Text that is added to the outputs of some rules, behind a blank.
+#[derive(Clone, Debug, Default)]
+pub struct AppendOutput {
+    /// The text, with `%field`s.
+    pub text: String,
+    /// Only for the rule of this name.
+    pub rule: Option<String>,
+    /// Only for rules with all of these tags.
+    pub tags: Vec<String>,
 }
 
 /// What came of loading.
@@ -108,13 +156,14 @@ pub struct Rule {
     pub tags: Vec<String>,
     /// Its event source.
     pub source: String,
-    /// Its condition as written.
+    /// Its condition as written, with exceptions.
     pub condition: String,
+    /// The condition with everything resolved.
+    pub expr: Expr,
     /// Its output.
     pub output: Template,
     /// Event types that it can match.
     pub event_types: EventTypes,
-    node: Node,
 }
 
 impl Rule {
@@ -125,43 +174,41 @@ impl Rule {
 }
 
 /// Compiled rules.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct RuleSet {
     rules: Vec<Rule>,
-    /// For each event type the rules that can match it, in order.
-    by_type: Vec<Vec<usize>>,
+    engine: Engine,
     matching: Matching,
 }
 
 impl RuleSet {
     /// Loads rule files, in order.
     pub fn load(sources: &[Source], options: &Options) -> Loaded {
-        let mut diagnostics = Vec::new();
-        let items: Vec<_> = sources.iter().flat_map(|source| read(source, &mut diagnostics)).collect();
-        let rules = build(items, &mut diagnostics);
-        diagnostics.truncate(MAX_DIAGNOSTICS);
+        let (rules, mut diagnostics) = compile_sources(sources, options);
         let sound = !diagnostics.iter().any(Diagnostic::is_error);
-        Loaded { rules: sound.then(|| Self::new(rules, options)), diagnostics }
+        let rules = if sound { Self::new(rules, options, sources, &mut diagnostics) } else { None };
+        Loaded { rules, diagnostics }
     }
 
-    fn new(rules: Vec<(Rule, bool)>, options: &Options) -> Self {
-        let any = |patterns: &[String], name: &str| {
-            patterns.iter().any(|pattern| glob::matches(pattern.as_bytes(), name.as_bytes(), false))
-        };
-        let wanted = |rule: &Rule, enabled: bool| {
-            (enabled || any(&options.enable, &rule.name))
-                && !any(&options.disable, &rule.name)
-                && (options.tags.is_empty() || rule.tags.iter().any(|tag| options.tags.contains(tag)))
-        };
-        let rules: Vec<_> =
-            rules.into_iter().filter(|(rule, enabled)| wanted(rule, *enabled)).map(|(rule, _)| rule).collect();
-        let by_type = EventType::all()
-            .map(|event_type| {
-                let can_match = |(_, rule): &(usize, &Rule)| rule.event_types.contains(event_type);
-                rules.iter().enumerate().filter(can_match).map(|(index, _)| index).collect()
-            })
-            .collect();
-        Self { rules, by_type, matching: options.matching }
+    fn new(
+        rules: Vec<(Rule, bool)>,
+        options: &Options,
+        sources: &[Source],
+        diagnostics: &mut Vec<Diagnostic>,
+    ) -> Option<Self> {
+        let rules: Vec<Rule> =
+            rules.into_iter().filter(|(rule, enabled)| options.want(rule, *enabled)).map(|(rule, _)| rule).collect();
+        let conditions: Vec<&Expr> = rules.iter().map(|rule| &rule.expr).collect();
+        match Engine::new(&conditions) {
+            Ok(engine) => Some(Self { rules, engine, matching: options.matching }),
+            Err(engine::TooLarge) => {
+                let name = sources.first().map_or_else(String::new, |source| source.name.clone());
+                let text = Arc::new(Text { name, text: String::new() });
+                let message = "the rules are too many to be compiled together; those that name no evt.type count most";
+                diagnostics.push(Diagnostic::new(Code::Validate, &text, 0..0, message));
+                None
+            }
+        }
     }
 
     /// The rules in use, in order.
@@ -169,41 +216,92 @@ impl RuleSet {
         self.rules.iter()
     }
 
-    /// Calls `on_match` for the rules that an event satisfies.
-    pub fn evaluate<F: Fields + ?Sized>(&self, event_type: EventType, event: &F, mut on_match: impl FnMut(&Rule)) {
-        let candidates = self.by_type.get(event_type.index()).into_iter().flatten();
-        for rule in candidates.filter_map(|index| self.rules.get(*index)) {
-            if rule.node.matches(event_type, event) {
-                on_match(rule);
-                if self.matching == Matching::First {
-                    return;
-                }
+    /// Calls `on_match` for the rules that an event satisfies: the first, or all.
+    pub fn evaluate<F: Fields + ?Sized>(&mut self, event_type: EventType, event: &F, mut on_match: impl FnMut(&Rule)) {
+        let Self { rules, engine, matching } = self;
+        engine.evaluate(event_type, event, &mut |number| {
+            rules.get(number).into_iter().for_each(&mut on_match);
+            match matching {
+                Matching::First => ControlFlow::Break(()),
+                Matching::All => ControlFlow::Continue(()),
             }
-        }
+        });
+    }
+}
+
+impl Options {
+    fn want(&self, rule: &Rule, enabled: bool) -> bool {
+        let any = |patterns: &[String], name: &str| {
+            patterns.iter().any(|pattern| glob::matches(pattern.as_bytes(), name.as_bytes(), false))
+        };
+        (enabled || any(&self.enable, &rule.name))
+            && !any(&self.disable, &rule.name)
+            && (self.tags.is_empty() || rule.tags.iter().any(|tag| self.tags.contains(tag)))
     }
 }
 
 /// A condition by itself: `--where`.
-#[derive(Clone, Debug)]
-pub struct Condition(Node);
+#[derive(Debug)]
+pub struct Condition(Engine);
 
 impl Condition {
     /// Compiles a condition; `name` is what it is called in messages. The lists and macros of rules are not known here.
     pub fn compile(condition: &str, name: &str) -> Result<Self, Vec<Diagnostic>> {
+        let expr = Self::resolve(condition, name, Supply::Agent)?;
+        Self::new(&expr).ok_or_else(|| {
+            let text = Arc::new(Text { name: name.to_owned(), text: condition.to_owned() });
+            vec![Diagnostic::new(Code::CompileCondition, &text, 0..1, "the condition is too large")]
+        })
+    }
+
+    /// Of a resolved condition, unless it is too large.
+    pub fn new(expr: &Expr) -> Option<Self> {
+        Engine::new(&[expr]).ok().map(Self)
+    }
+
+    /// A condition with everything resolved.
+    pub fn resolve(condition: &str, name: &str, supply: Supply) -> Result<Expr, Vec<Diagnostic>> {
         let text = Arc::new(Text { name: name.to_owned(), text: condition.to_owned() });
-        let condition = Scalar::whole(condition);
-        let place = Place { condition: &condition, text: &text };
-        let compiled = compile::parse(place).and_then(|expr| compile::compile(&expr, place, &mut Names::default()));
-        compiled.map(Self).map_err(|diagnostic| vec![diagnostic])
+        let collection = Collection::default();
+        let outcome = Compiler::new(&collection, supply).compile(&Composed::new(Scalar::whole(condition), &text));
+        outcome.expr.ok_or_else(|| outcome.errors.into_iter().map(|error| error.diagnostic).collect())
     }
 
     /// Whether an event satisfies it.
-    pub fn matches<F: Fields + ?Sized>(&self, event_type: EventType, event: &F) -> bool {
-        self.0.matches(event_type, event)
+    pub fn matches<F: Fields + ?Sized>(&mut self, event_type: EventType, event: &F) -> bool {
+        let mut matches = false;
+        self.0.evaluate(event_type, event, &mut |_| {
+            matches = true;
+            ControlFlow::Break(())
+        });
+        matches
     }
 }
 
-fn read(source: &Source, diagnostics: &mut Vec<Diagnostic>) -> Vec<Item> {
+/// Every rule of some files, with whether it is enabled; and what is wrong with them, in their order.
+fn compile_sources(sources: &[Source], options: &Options) -> (Vec<(Rule, bool)>, Vec<Diagnostic>) {
+    let mut diagnostics = Vec::new();
+    let mut collection = Collection::default();
+    let mut texts = Vec::with_capacity(sources.len());
+    for source in sources {
+        let (text, items) = read(source, &mut diagnostics);
+        for item in items {
+            collection.add(item, &text, &mut diagnostics);
+        }
+        texts.push(text);
+    }
+    let rules = compile_rules(&collection, options, &mut diagnostics);
+    if diagnostics.len() > MAX_DIAGNOSTICS {
+        // What is wrong matters more than what is odd.
+        diagnostics.sort_by_key(|diagnostic| !diagnostic.is_error());
+        diagnostics.truncate(MAX_DIAGNOSTICS);
+    }
+    let file = |diagnostic: &Diagnostic| texts.iter().position(|text| Arc::ptr_eq(text, &diagnostic.text));
+    diagnostics.sort_by_key(|diagnostic| (file(diagnostic), diagnostic.span.start));
+    (rules, diagnostics)
+}
+
+fn read(source: &Source, diagnostics: &mut Vec<Diagnostic>) -> (Arc<Text>, Vec<item::Item>) {
     let (text, valid) = match str::from_utf8(&source.text) {
         Ok(text) => (text.to_owned(), text.len()),
         Err(error) => (String::from_utf8_lossy(&source.text).into_owned(), error.valid_up_to()),
@@ -212,156 +310,126 @@ fn read(source: &Source, diagnostics: &mut Vec<Diagnostic>) -> Vec<Item> {
     if source.text.len() > MAX_FILE_BYTES {
         let message = format!("the file is larger than {} MiB", MAX_FILE_BYTES >> 20);
         diagnostics.push(Diagnostic::new(Code::YamlParse, &text, 0..0, message));
-        return Vec::new();
+        return (text, Vec::new());
     }
     if valid < source.text.len() {
         diagnostics.push(Diagnostic::new(Code::YamlParse, &text, valid..valid + 1, "the file is not UTF-8 here"));
-        return Vec::new();
+        return (text, Vec::new());
     }
-    file::read(&text, diagnostics)
+    let items = item::read(&text, diagnostics);
+    (text, items)
 }
 
-/// Resolves names and compiles.
-fn build(items: Vec<Item>, diagnostics: &mut Vec<Diagnostic>) -> Vec<(Rule, bool)> {
-    let mut resolver = Resolver::default();
-    for item in items {
-        match item {
-            Item::List { name, items, text } => diagnostics.extend(resolver.list(&name, items, &text).err()),
-            Item::Macro { name, condition, text } => diagnostics.extend(resolver.macro_(name, condition, text).err()),
-            Item::Rule(rule) if rule.source != SOURCE => diagnostics.push(unknown_source(&rule)),
-            Item::Rule(rule) => resolver.rule(*rule),
-        }
-    }
-    let Resolver { mut names, rules, definitions, .. } = resolver;
-    let mut compiled = Vec::with_capacity(rules.len());
-    for rule in rules {
+fn compile_rules(collection: &Collection, options: &Options, diagnostics: &mut Vec<Diagnostic>) -> Vec<(Rule, bool)> {
+    let mut compiler = Compiler::new(collection, options.supply);
+    diagnostics.extend(compiler.check_macros());
+    let mut rules = Vec::new();
+    for rule in collection.rules.iter().filter(|rule| rule.source == SOURCE) {
         // Nobody reads more; and looking for what was meant takes time.
-        if diagnostics.len() >= MAX_DIAGNOSTICS {
-            return compiled;
+        if diagnostics.iter().filter(|diagnostic| diagnostic.is_error()).count() >= MAX_DIAGNOSTICS {
+            return rules;
         }
-        compiled.extend(compile_rule(rule, &mut names, diagnostics));
+        rules.extend(compile_rule(rule, options, &mut compiler, diagnostics));
     }
     // What a rule with an error would have used is not known.
     if !diagnostics.iter().any(Diagnostic::is_error) {
-        let unused = definitions.into_iter().filter(|definition| !names.used.contains(&definition.name));
-        diagnostics.extend(unused.map(Definition::unused));
+        let macros = collection.macros.iter().filter(|one| !compiler.used_macros.contains(&*one.name.text));
+        diagnostics.extend(macros.map(|one| unused(Code::UnusedMacro, "macro", &one.name, &one.text)));
+        let lists = collection.lists.iter().filter(|one| !compiler.used_lists.contains(&*one.name.text));
+        diagnostics.extend(lists.map(|one| unused(Code::UnusedList, "list", &one.name, &one.text)));
     }
-    compiled
+    rules
 }
 
-/// Rules for other sources are not for this engine; Falco, too, leaves them out.
-fn unknown_source(rule: &RuleItem) -> Diagnostic {
-    let message = format!("unknown source `{}`: the rule is left out", rule.source);
-    Diagnostic::new(Code::UnknownSource, &rule.text, rule.name.span.clone(), message)
+fn unused(code: Code, what: &str, name: &Scalar, text: &Arc<Text>) -> Diagnostic {
+    Diagnostic::new(code, text, name.span.clone(), format!("nothing uses the {what} `{}`", name.text))
 }
 
-/// Collects items. A later one of the same name replaces an earlier one, a rule in its place.
-#[derive(Default)]
-struct Resolver {
-    names: Names,
-    rules: Vec<RuleItem>,
-    rule_at: HashMap<String, usize>,
-    definitions: Vec<Definition>,
-}
-
-/// A list or macro, for the warning that nothing uses it.
-struct Definition {
-    name: String,
-    code: Code,
-    text: Arc<Text>,
-    span: Range<usize>,
-}
-
-impl Definition {
-    fn unused(self) -> Diagnostic {
-        let what = if self.code == Code::UnusedList { "list" } else { "macro" };
-        Diagnostic::new(self.code, &self.text, self.span, format!("nothing uses the {what} `{}`", self.name))
+fn compile_rule(
+    rule: &collect::Rule,
+    options: &Options,
+    compiler: &mut Compiler<'_>,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Option<(Rule, bool)> {
+    let condition = with_exceptions(rule).map_err(|problem| diagnostics.push(problem)).ok()?;
+    let mut outcome = compiler.compile(&condition);
+    let output = compile_output(rule, options, &mut outcome);
+    if rule.skip_if_unknown && outcome.errors.iter().any(|error| error.unknown) {
+        let skipped = outcome.errors.into_iter().filter(|error| error.unknown);
+        diagnostics.extend(skipped.map(|error| Diagnostic { code: Code::UnknownFilter, ..error.diagnostic }));
+        diagnostics.extend(outcome.warnings);
+        return None;
     }
-}
-
-impl Resolver {
-    fn define(&mut self, name: &Scalar, code: Code, text: Arc<Text>) {
-        self.definitions.push(Definition { name: name.text.clone(), code, text, span: name.span.clone() });
-    }
-
-    /// Items that name an earlier list stand for its items.
-    fn list(&mut self, name: &Scalar, items: Vec<Scalar>, text: &Arc<Text>) -> Result<(), Diagnostic> {
-        self.define(name, Code::UnusedList, Arc::clone(text));
-        let mut values = Vec::with_capacity(items.len());
-        for item in items {
-            match self.names.lists.get(&item.text) {
-                Some(inner) if values.len() + inner.len() > compile::MAX_VALUES => break,
-                Some(inner) => {
-                    values.extend(inner.iter().cloned());
-                    self.names.used.insert(item.text);
-                }
-                None => values.push(item.text),
-            }
-        }
-        if !self.names.take_room(values.len()) {
-            return Err(Diagnostic::new(Code::Validate, text, name.span.clone(), compile::TOO_MANY_VALUES));
-        }
-        self.names.lists.insert(name.text.clone(), values);
-        Ok(())
-    }
-
-    fn macro_(&mut self, name: Scalar, condition: Scalar, text: Arc<Text>) -> Result<(), Diagnostic> {
-        self.define(&name, Code::UnusedMacro, Arc::clone(&text));
-        match compile::parse(Place { condition: &condition, text: &text }) {
-            Ok(expr) => {
-                self.names.broken.remove(&name.text);
-                let definition = MacroDef { expr: Arc::new(expr), condition: Arc::new(condition), text };
-                self.names.macros.insert(name.text, definition);
-                Ok(())
-            }
-            Err(reason) => {
-                self.names.broken.insert(name.text, reason.clone());
-                Err(reason)
-            }
+    // What is wrong or odd about a macro is told once, however many rules use it.
+    for problem in outcome.errors.into_iter().map(|error| error.diagnostic).chain(outcome.warnings) {
+        if !diagnostics.contains(&problem) {
+            diagnostics.push(problem);
         }
     }
-
-    fn rule(&mut self, rule: RuleItem) {
-        match self.rule_at.get(&rule.name.text).and_then(|at| self.rules.get_mut(*at)) {
-            Some(earlier) => *earlier = rule,
-            None => {
-                self.rule_at.insert(rule.name.text.clone(), self.rules.len());
-                self.rules.push(rule);
-            }
-        }
+    let (expr, output) = (outcome.expr?, output?);
+    let event_types = expr.event_types();
+    if rule.warn_event_types && event_types.iter().map(EventType::codes).sum::<usize>() > MANY_EVENT_CODES {
+        let message =
+            "the rule looks at nearly every event, which costs: name its evt.type, or set `warn_evttypes: false`";
+        diagnostics.push(Diagnostic::new(Code::NoEventType, &rule.text, rule.name.span.clone(), message));
     }
+    let rule_set_entry = Rule {
+        name: rule.name.text.clone(),
+        desc: rule.desc.trim().to_owned(),
+        priority: rule.priority,
+        tags: rule.tags.iter().cloned().collect(),
+        source: rule.source.clone(),
+        condition: condition.as_str().trim().to_owned(),
+        expr,
+        output,
+        event_types,
+    };
+    Some((rule_set_entry, rule.enabled))
 }
 
-fn compile_rule(item: RuleItem, names: &mut Names, diagnostics: &mut Vec<Diagnostic>) -> Option<(Rule, bool)> {
-    let place = Place { condition: &item.condition, text: &item.text };
-    let node = compile::parse(place).and_then(|expr| compile::compile(&expr, place, names));
-    let output = Template::compile(item.output.text.trim_end()).map_err(|error| {
-        let span = item.output.place(error.span);
-        Diagnostic::new(Code::CompileOutput, &item.text, span, error.message).help(error.help)
-    });
-    match (node, output) {
-        (Ok(node), Ok(output)) => {
-            let rule = Rule {
-                name: item.name.text,
-                desc: item.desc.trim().to_owned(),
-                priority: item.priority,
-                tags: item.tags,
-                source: item.source,
-                condition: item.condition.text.trim().to_owned(),
-                output,
-                event_types: node.event_types(),
-                node,
-            };
-            Some((rule, item.enabled))
+/// Codes of Falco's event table from which on a rule looks at too many.
+const MANY_EVENT_CODES: usize = 100;
+
+/// The condition, and what its exceptions take out of it.
+fn with_exceptions(rule: &collect::Rule) -> Result<Composed, Diagnostic> {
+    if rule.exceptions.is_empty() {
+        return Ok(rule.condition.clone());
+    }
+    let here = || Origin::of(&rule.name, &rule.text);
+    let mut condition = Composed::default();
+    condition.push("(", here());
+    condition.extend(&rule.condition);
+    condition.push(")", here());
+    rule.exceptions.iter().try_for_each(|exception| exception.push_to(&mut condition))?;
+    Ok(condition)
+}
+
+fn compile_output(rule: &collect::Rule, options: &Options, outcome: &mut compile::Outcome) -> Option<Template> {
+    let mut output = rule.output.trimmed();
+    for added in &options.append_output {
+        let is_meant = added.rule.as_ref().is_none_or(|name| *name == rule.name.text);
+        if is_meant && added.tags.iter().all(|tag| rule.tags.contains(tag)) {
+            let text = format!(" {}", added.text);
+            output.push(&text, Origin::of(&rule.name, &rule.text));
         }
-        (node, output) => {
-            // What is wrong with a macro is told once, however many rules use it.
-            let problems = node.err().into_iter().chain(output.err());
-            for problem in problems {
-                if !diagnostics.contains(&problem) {
-                    diagnostics.push(problem);
-                }
+    }
+    if let Some(at) = output.as_str().find(CONTAINER_INFO) {
+        let message = "%container.info is deprecated and means nothing: name the fields that you want to see";
+        outcome.warnings.push(output.problem(Code::DeprecatedItem, &(at..at + CONTAINER_INFO.len()), message));
+    }
+    match Template::compile(output.as_str(), options.supply) {
+        Ok(template) => {
+            for field in template.fields().filter(|field| field.info().is_deprecated()) {
+                let name = field.info().name;
+                let at = output.as_str().find(name).unwrap_or(0);
+                let message = format!("usage of deprecated field '{name}' in the rule output");
+                outcome.warnings.push(output.problem(Code::DeprecatedItem, &(at..at + name.len()), message));
             }
+            Some(template)
+        }
+        Err(error) => {
+            let diagnostic = output.problem(Code::CompileOutput, &error.span, error.message).help(error.help);
+            outcome.errors.push(compile::Error { diagnostic, unknown: error.unknown });
             None
         }
     }

@@ -5,7 +5,8 @@
 
 use std::{ops::Range, sync::Arc};
 
-use granit_parser::{Event, Parser};
+use granit_parser::{Event, Parser, ScalarStyle};
+use hashbrown::HashMap;
 
 use super::diagnostic::{Code, Diagnostic, Text};
 
@@ -15,6 +16,8 @@ const MAX_DEPTH: usize = 32;
 const MAX_KEYS: usize = 64;
 /// Nodes of a rule file.
 const MAX_NODES: usize = 2_000_000;
+/// Nodes that anchors and aliases may copy.
+const MAX_COPIED: usize = 100_000;
 
 /// A node.
 #[derive(Clone, Debug)]
@@ -31,24 +34,43 @@ pub(super) enum Value {
     Mapping(Vec<(Scalar, Node)>),
 }
 
+impl Node {
+    /// Whether there is nothing: an empty item, `~` or `null`.
+    pub(super) fn is_null(&self) -> bool {
+        matches!(&self.value, Value::Scalar(scalar) if scalar.is_null())
+    }
+
+    /// Whether there is nothing, or an empty text.
+    pub(super) fn is_empty(&self) -> bool {
+        self.is_null() || matches!(&self.value, Value::Scalar(scalar) if scalar.text.is_empty())
+    }
+}
+
 /// A scalar and the place of each of its bytes.
 #[derive(Clone, Debug)]
 pub(super) struct Scalar {
     pub(super) text: String,
     pub(super) span: Range<usize>,
+    /// Without quotes.
+    plain: bool,
     places: Vec<u32>,
 }
 
 impl Scalar {
+    /// Whether it stands for nothing.
+    pub(super) fn is_null(&self) -> bool {
+        self.plain && matches!(&*self.text, "" | "~" | "null" | "Null" | "NULL")
+    }
+
     /// A scalar that is its own source: a condition from the command line.
     pub(super) fn whole(text: &str) -> Self {
         let places = (0..=text.len()).filter_map(|at| u32::try_from(at).ok()).collect();
-        Self { text: text.to_owned(), span: 0..text.len(), places }
+        Self { text: text.to_owned(), span: 0..text.len(), plain: false, places }
     }
 
-    fn new(text: String, span: Range<usize>, source: &str) -> Self {
+    fn new(text: String, span: Range<usize>, plain: bool, source: &str) -> Self {
         let places = align(&text, span.clone(), source);
-        Self { text, span, places }
+        Self { text, span, plain, places }
     }
 
     /// Where a range of the scalar's text is in the file.
@@ -120,9 +142,17 @@ impl Style {
     }
 }
 
-/// Parses a file into the nodes of its documents.
-pub(super) fn parse(text: &Arc<Text>) -> Result<Vec<Node>, Diagnostic> {
-    let mut builder = Builder { text, stack: Vec::new(), documents: Vec::new(), nodes: 0 };
+/// Parses a file into the nodes of its documents. What is odd but can be read goes to `diagnostics`.
+pub(super) fn parse(text: &Arc<Text>, diagnostics: &mut Vec<Diagnostic>) -> Result<Vec<Node>, Diagnostic> {
+    let mut builder = Builder {
+        text,
+        diagnostics,
+        stack: Vec::new(),
+        documents: Vec::new(),
+        anchors: HashMap::new(),
+        nodes: 0,
+        copied: 0,
+    };
     let mut parser = Parser::new_from_str(&text.text);
     while let Some(next) = parser.next_event() {
         match next {
@@ -136,17 +166,28 @@ pub(super) fn parse(text: &Arc<Text>) -> Result<Vec<Node>, Diagnostic> {
     Ok(builder.documents)
 }
 
-/// A collection that is not complete yet.
-enum Open {
-    Sequence(Vec<Node>, usize),
-    Mapping(Vec<(Scalar, Node)>, Option<Scalar>, usize),
+/// A collection that is not complete yet: its start and its anchor.
+struct Open {
+    kind: OpenKind,
+    start: usize,
+    anchor: usize,
+}
+
+enum OpenKind {
+    Sequence(Vec<Node>),
+    Mapping(Vec<(Scalar, Node)>, Option<Scalar>),
 }
 
 struct Builder<'a> {
     text: &'a Arc<Text>,
+    diagnostics: &'a mut Vec<Diagnostic>,
     stack: Vec<Open>,
     documents: Vec<Node>,
+    /// Nodes that an alias can name.
+    anchors: HashMap<usize, Node>,
     nodes: usize,
+    /// Nodes that aliases brought.
+    copied: usize,
 }
 
 impl Builder<'_> {
@@ -157,68 +198,88 @@ impl Builder<'_> {
             return refuse("the file has too many items");
         }
         match event {
-            Event::Scalar(value, ..) => {
-                let scalar = Scalar::new(value.into_owned(), span.clone(), &self.text.text);
-                self.scalar(scalar, span)
+            Event::Scalar(value, style, anchor, _) => {
+                let plain = style == ScalarStyle::Plain;
+                let scalar = Scalar::new(value.into_owned(), span.clone(), plain, &self.text.text);
+                self.add(Node { value: Value::Scalar(scalar), span }, anchor)
             }
             Event::SequenceStart(..) | Event::MappingStart(..) if self.stack.len() >= MAX_DEPTH => {
                 refuse("the file is nested too deeply")
             }
-            Event::SequenceStart(..) => {
-                self.stack.push(Open::Sequence(Vec::new(), span.start));
+            Event::SequenceStart(_, anchor, _) => {
+                self.stack.push(Open { kind: OpenKind::Sequence(Vec::new()), start: span.start, anchor });
                 Ok(())
             }
-            Event::MappingStart(..) => {
-                self.stack.push(Open::Mapping(Vec::new(), None, span.start));
+            Event::MappingStart(_, anchor, _) => {
+                self.stack.push(Open { kind: OpenKind::Mapping(Vec::new(), None), start: span.start, anchor });
                 Ok(())
             }
-            Event::SequenceEnd | Event::MappingEnd => match self.stack.pop() {
-                Some(Open::Sequence(items, start)) => {
-                    self.add(Node { value: Value::Sequence(items), span: start..span.end.max(start) })
+            Event::SequenceEnd | Event::MappingEnd => {
+                let Some(Open { kind, start, anchor }) = self.stack.pop() else { return Ok(()) };
+                let value = match kind {
+                    OpenKind::Sequence(items) => Value::Sequence(items),
+                    OpenKind::Mapping(entries, _) => Value::Mapping(entries),
+                };
+                self.add(Node { value, span: start..span.end.max(start) }, anchor)
+            }
+            Event::Alias(anchor) => {
+                let Some(node) = self.anchors.get(&anchor) else { return refuse("this alias names nothing before it") };
+                // Against aliases of aliases of aliases.
+                self.copied += size(node);
+                if self.copied > MAX_COPIED {
+                    return refuse("aliases make this file too large");
                 }
-                Some(Open::Mapping(entries, _, start)) => {
-                    self.add(Node { value: Value::Mapping(entries), span: start..span.end.max(start) })
-                }
-                None => Ok(()),
-            },
-            Event::Alias(_) => refuse("aliases (*name) are not supported in rule files: write the value out"),
+                let node = node.clone();
+                self.add(node, 0)
+            }
             _ => Ok(()),
         }
     }
 
-    fn scalar(&mut self, scalar: Scalar, span: Range<usize>) -> Result<(), Diagnostic> {
-        if let Some(Open::Mapping(entries, key @ None, _)) = self.stack.last_mut() {
-            if entries.len() == MAX_KEYS {
-                return Err(Diagnostic::new(
-                    Code::YamlValidate,
-                    self.text,
-                    span,
-                    "an item with so many keys is no rule",
-                ));
+    /// Adds a node to what is open; 0 is no anchor.
+    fn add(&mut self, node: Node, anchor: usize) -> Result<(), Diagnostic> {
+        if anchor > 0 {
+            self.copied += size(&node);
+            if self.copied > MAX_COPIED {
+                let message = "anchors make this file too large";
+                return Err(Diagnostic::new(Code::YamlValidate, self.text, node.span, message));
             }
-            if entries.iter().any(|(other, _)| other.text == scalar.text) {
-                let message = format!("the key `{}` is there twice", scalar.text);
-                return Err(Diagnostic::new(Code::YamlValidate, self.text, span, message));
-            }
-            *key = Some(scalar);
-            return Ok(());
+            self.anchors.insert(anchor, node.clone());
         }
-        self.add(Node { value: Value::Scalar(scalar), span })
-    }
-
-    fn add(&mut self, node: Node) -> Result<(), Diagnostic> {
-        match self.stack.last_mut() {
-            None => self.documents.push(node),
-            Some(Open::Sequence(items, _)) => items.push(node),
-            Some(Open::Mapping(entries, key, _)) => match key.take() {
-                Some(key) => entries.push((key, node)),
-                None => {
+        let Some(open) = self.stack.last_mut() else {
+            self.documents.push(node);
+            return Ok(());
+        };
+        match &mut open.kind {
+            OpenKind::Sequence(items) => items.push(node),
+            OpenKind::Mapping(entries, key) => match (key.take(), node) {
+                (Some(key), node) if entries.iter().any(|(other, _)| other.text == key.text) => {
+                    drop(node);
+                    let message = format!("the key `{}` is there twice: the first counts", key.text);
+                    self.diagnostics.push(Diagnostic::new(Code::UnknownKey, self.text, key.span, message));
+                }
+                (Some(key), node) => entries.push((key, node)),
+                (None, Node { span, .. }) if entries.len() == MAX_KEYS => {
+                    let message = "an item with so many keys is no rule";
+                    return Err(Diagnostic::new(Code::YamlValidate, self.text, span, message));
+                }
+                (None, Node { value: Value::Scalar(scalar), .. }) => *key = Some(scalar),
+                (None, Node { span, .. }) => {
                     let message = "a key must be plain text";
-                    return Err(Diagnostic::new(Code::YamlValidate, self.text, node.span, message));
+                    return Err(Diagnostic::new(Code::YamlValidate, self.text, span, message));
                 }
             },
         }
         Ok(())
+    }
+}
+
+/// Nodes in a node; a long text counts for several.
+fn size(node: &Node) -> usize {
+    match &node.value {
+        Value::Scalar(scalar) => 1 + scalar.text.len() / 64,
+        Value::Sequence(items) => 1 + items.iter().map(size).sum::<usize>(),
+        Value::Mapping(entries) => 1 + entries.iter().map(|(_, node)| 1 + size(node)).sum::<usize>(),
     }
 }
 
@@ -228,7 +289,7 @@ mod tests {
 
     fn first_scalar(source: &str) -> Scalar {
         let text = Arc::new(Text { name: "t".into(), text: source.into() });
-        let nodes = parse(&text).unwrap();
+        let nodes = parse(&text, &mut Vec::new()).unwrap();
         let Value::Mapping(entries) = &nodes[0].value else { panic!("{nodes:?}") };
         let Value::Scalar(scalar) = &entries[0].1.value else { panic!("{nodes:?}") };
         scalar.clone()
@@ -256,10 +317,27 @@ mod tests {
     }
 
     #[test]
-    fn aliases_and_double_keys_are_refused() {
-        for source in ["a: &x 1\nb: *x\n", "a: 1\na: 2\n"] {
+    fn aliases_stand_for_what_they_name_and_do_not_explode() {
+        let parsed = |source: &str| {
             let text = Arc::new(Text { name: "t".into(), text: source.into() });
-            assert_eq!(parse(&text).unwrap_err().code, Code::YamlValidate, "{source:?}");
+            parse(&text, &mut Vec::new())
+        };
+        let nodes = parsed("- &x [a, b]\n- *x\n").unwrap();
+        assert_eq!(size(&nodes[0]), 7);
+        let mut bomb = String::from("- &a0 [x, x, x, x, x, x, x, x, x, x]\n");
+        for level in 1..12 {
+            let names = vec![format!("*a{}", level - 1); 10].join(", ");
+            bomb = bomb + "- &a" + &level.to_string() + " [" + &names + "]\n";
         }
+        assert_eq!(parsed(&bomb).unwrap_err().code, Code::YamlValidate);
+    }
+
+    #[test]
+    fn of_a_key_that_is_there_twice_the_first_counts() {
+        let text = Arc::new(Text { name: "t".into(), text: "a: 1\na: 2\n".into() });
+        let mut diagnostics = Vec::new();
+        let nodes = parse(&text, &mut diagnostics).unwrap();
+        assert_eq!(diagnostics[0].code, Code::UnknownKey);
+        assert!(matches!(&nodes[0].value, Value::Mapping(entries) if entries.len() == 1));
     }
 }

@@ -12,7 +12,7 @@ use zerocopy::FromZeros as _;
 
 use crate::event::{
     Exec, Task,
-    path::{arguments, until_nul},
+    path::{RawPath, arguments, until_nul},
 };
 
 /// Processes that may be known at once, running and ended.
@@ -43,12 +43,13 @@ impl ProcessKey {
 /// What a process runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Image {
-    /// Command name, without padding.
-    pub comm: Vec<u8>,
+    /// Command name and arguments without the first, joined by blanks. Made once, for rules ask for it with every event.
+    line: Vec<u8>,
+    comm_len: usize,
     /// Path of the program; empty where it is not known.
     pub executable: Vec<u8>,
     /// The argument area.
-    pub arguments: Vec<u8>,
+    arguments: Vec<u8>,
     /// Working directory at the exec.
     pub cwd: Vec<u8>,
     /// The program's file.
@@ -56,15 +57,45 @@ pub struct Image {
 }
 
 impl Image {
+    fn new(
+        comm: &[u8; COMM_LEN],
+        argument_area: &[u8],
+        executable: RawPath<'_>,
+        cwd: RawPath<'_>,
+        file: FileFacts,
+    ) -> Self {
+        let comm = until_nul(comm);
+        let mut line = comm.to_vec();
+        for argument in arguments(argument_area).skip(1) {
+            line.push(b' ');
+            line.extend_from_slice(argument);
+        }
+        Self {
+            line,
+            comm_len: comm.len(),
+            executable: executable.to_absolute(),
+            arguments: argument_area.to_vec(),
+            cwd: cwd.to_directory(),
+            file,
+        }
+    }
+
     /// Of a process of which only the command name is known.
     fn unknown(comm: &[u8; COMM_LEN]) -> Self {
+        let line = until_nul(comm).to_vec();
         Self {
-            comm: until_nul(comm).to_vec(),
+            comm_len: line.len(),
+            line,
             executable: Vec::new(),
             arguments: Vec::new(),
             cwd: Vec::new(),
             file: FileFacts::new_zeroed(),
         }
+    }
+
+    /// Command name, without padding.
+    pub fn comm(&self) -> &[u8] {
+        self.line.get(..self.comm_len).unwrap_or_default()
     }
 
     /// The arguments.
@@ -73,18 +104,18 @@ impl Image {
     }
 
     /// Arguments without the first, joined by blanks: Falco's `proc.args`.
-    pub fn args_text(&self) -> Vec<u8> {
-        self.arguments().skip(1).collect::<Vec<_>>().join(&b' ')
+    pub fn args_text(&self) -> &[u8] {
+        self.line.get(self.comm_len + 1..).unwrap_or_default()
     }
 
     /// Command name and arguments, joined by blanks: Falco's `proc.cmdline`.
-    pub fn command_line(&self) -> Vec<u8> {
-        let mut line = self.comm.clone();
-        for argument in self.arguments().skip(1) {
-            line.push(b' ');
-            line.extend_from_slice(argument);
-        }
-        line
+    pub fn command_line(&self) -> &[u8] {
+        &self.line
+    }
+
+    /// The first argument and the others, joined by blanks: Falco's `proc.exeline`.
+    pub fn exe_line(&self) -> Vec<u8> {
+        self.arguments().collect::<Vec<_>>().join(&b' ')
     }
 }
 
@@ -164,13 +195,7 @@ impl Processes {
     }
 
     pub(super) fn snapshot(&mut self, header: &Header, task: &Task<'_>) {
-        let image = Image {
-            comm: until_nul(&task.task.comm).to_vec(),
-            executable: task.executable.to_absolute(),
-            arguments: task.arguments.to_vec(),
-            cwd: task.cwd.to_directory(),
-            file: task.file,
-        };
+        let image = Image::new(&task.task.comm, task.arguments, task.executable, task.cwd, task.file);
         let parent = ProcessKey { tgid: task.task.parent_tgid, start_ns: task.task.parent_start_ns };
         self.insert(ProcessKey::of(header), parent, Arc::new(image), task.task, header.cgroup_id);
     }
@@ -194,13 +219,7 @@ impl Processes {
     }
 
     pub(super) fn exec(&mut self, header: &Header, exec: &Exec<'_>) {
-        let image = Image {
-            comm: until_nul(&exec.task.comm).to_vec(),
-            executable: exec.executable.to_absolute(),
-            arguments: exec.arguments.to_vec(),
-            cwd: exec.cwd.to_directory(),
-            file: exec.file,
-        };
+        let image = Image::new(&exec.task.comm, exec.arguments, exec.executable, exec.cwd, exec.file);
         let key = ProcessKey::of(header);
         // The parent at the fork says more than the reaper that may be the parent by now.
         let parent = match self.table.get(&key) {
@@ -304,7 +323,7 @@ mod tests {
         let state = play(&records);
         let child = state.processes.get(key(2)).unwrap();
         assert_eq!(child.image.executable, b"/bin/ls");
-        assert_eq!(state.processes.ancestors(child).map(|p| &p.image.comm[..]).collect::<Vec<_>>(), [b"sh"]);
+        assert_eq!(state.processes.ancestors(child).map(|p| p.image.comm()).collect::<Vec<_>>(), [&b"sh"[..]]);
     }
 
     #[test]

@@ -105,7 +105,7 @@ mod tests {
             state.apply(&decode(&bytes).unwrap());
         }
         let writer = state.writers.get(FileKey { dev: 1, ino: 77 }).unwrap();
-        assert_eq!((&writer.image.command_line()[..], &writer.path[..]), (&b"cp a b"[..], &b"/tmp/b"[..]));
+        assert_eq!((writer.image.command_line(), &writer.path[..]), (&b"cp a b"[..], &b"/tmp/b"[..]));
     }
 
     #[test]

@@ -1,0 +1,47 @@
+//! Fields that Falco does not have: `drift.*`, `seccomp.*`, `pod_security.*`, and a few of processes. Tabular.
+
+use super::{Source, errno_name, fields};
+use crate::{
+    drift,
+    event::{Body, value::Value},
+};
+
+fields! {
+    "proc.is_host_pidns", Bool, [], None, "Whether the process is in the host's pid namespace.", "false"
+        => Source::One(|c, _| c.process.map(|p| Value::Bool(p.task.pid_ns == c.state.session.host_pid_ns)));
+    "proc.exe_sha256", Text, [], None, "SHA-256 of the program's file, in hexadecimal.", "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+        => Source::Refused("digests of programs are not computed yet");
+    "thread.seccomp_mode", Uint, [], None, "Seccomp mode: 0 none, 1 strict, 2 filter, 3 killed.", "2"
+        => Source::One(|c, _| c.seccomp_mode().map(|mode| Value::Uint(mode.into())));
+    "thread.no_new_privs", Bool, [], None, "Whether the thread gave up gaining privileges by exec (`no_new_privs`).", "true"
+        => Source::Refused("the sensor does not read it yet");
+    "drift.kind", Text, [], None, "How the executed program differs from the image: `new_executable`, `modified_executable`, `fileless`; no value otherwise.", "new_executable"
+        => Source::One(|c, _| c.drift.map(|drift| Value::text(drift::kind_name(drift.kind))));
+    "drift.layer", Text, [], None, "`upper` or `lower` where the executed program lies on an overlay file system.", "upper"
+        => Source::One(|c, _| match &c.event.body {
+            Body::Exec(exec) => drift::layer(&exec.file).map(Value::text),
+            _ => None,
+        });
+    "drift.writer.name", Text, [], None, "Command name of who opened the program for writing last, if seen.", "cp"
+        => Source::One(|c, _| c.writer().map(|writer| Value::text(&writer.comm)));
+    "drift.writer.pid", Int, [], None, "Process id of who opened the program for writing last, if seen.", "1200"
+        => Source::One(|c, _| c.writer().map(|writer| Value::Int(writer.process.tgid.into())));
+    "drift.writer.cmdline", Text, [], None, "Command line of who opened the program for writing last, if seen.", "cp /bin/busybox /tmp/x"
+        => Source::One(|c, _| c.writer().map(|writer| Value::text(writer.image.command_line())));
+    "seccomp.syscall", Text, [], None, "Name of the system call that seccomp did not simply allow.", "mkdir"
+        => Source::One(|c, _| c.violation.map(|violation| Value::text(violation.syscall.as_ref())));
+    "seccomp.arch", Text, [], None, "Architecture of its entry.", "x86_64"
+        => Source::One(|c, _| c.violation.map(|violation| Value::text(violation.arch.name())));
+    "seccomp.action", Text, [], None, "What the filter said: `errno`, `trap`, `trace`, `notified`, `log`, `kill_thread`, `kill_process`, or `denied` where only that is known.", "errno"
+        => Source::One(|c, _| c.violation.map(|violation| Value::text(violation.action_name())));
+    "seccomp.errno", Text, [], None, "Name of the errno that the caller saw.", "EPERM"
+        => Source::One(|c, _| c.violation.and_then(|v| v.errno).map(|errno| Value::owned(errno_name(errno.into()))));
+    "seccomp.signal", Text, [], None, "Signal that it got.", "SIGSYS"
+        => Source::One(|c, _| c.violation.and_then(|violation| violation.signal).map(Value::text));
+    "pod_security.check", Text, [], None, "Promise of the pod specification that does not hold, such as `privileged`.", "privileged"
+        => Source::Refused("pods are not checked yet");
+    "pod_security.level", Text, [], None, "Pod Security Standard that forbids it: `baseline` or `restricted`.", "baseline"
+        => Source::Refused("pods are not checked yet");
+    "pod_security.field", Text, [], None, "Field of the pod specification.", "spec.containers[0].securityContext.privileged"
+        => Source::Refused("pods are not checked yet");
+}
