@@ -7,10 +7,15 @@ mod demo;
 mod live;
 mod options;
 mod record;
+mod reload;
 mod replay;
+mod rule_files;
 mod rules;
+mod rules_change;
 mod run;
+mod status;
 mod tail;
+mod watch;
 
 use std::process::ExitCode;
 
