@@ -147,10 +147,10 @@ fn ended_well(agent: Agent) -> Result<Stopped> {
 }
 
 /// The findings of a replay with the rules of the end are those of the live run from where these rules were in use.
-fn replays_as_live(stopped: &Stopped, rules: &Path, from: usize) -> Result<()> {
+fn replays_as_live(stopped: &Stopped, rules: &Path, from: usize, changes: usize) -> Result<()> {
     let rules = rules.to_str().context("a path that is no text")?;
     let replay = agent::replay(&stopped.capture, &["-r", rules])?.successful()?;
-    ensure!(replay.stderr.contains("note: the rules changed 1 time in this capture"), "{}", replay.stderr);
+    ensure!(replay.stderr.contains(&format!("note: the rules changed {changes} time")), "{}", replay.stderr);
     let replayed = parse(&replay.stdout_text())?;
     ensure!(replayed.len() == stopped.findings.len(), "{replayed:#?}");
     for (live, replayed) in stopped.findings.iter().zip(&replayed).skip(from) {
@@ -211,7 +211,33 @@ fn a_config_map_is_followed_and_a_broken_one_refused() -> Result<()> {
         assert!(said.contains("proc.cmdlime"), "{said}");
     }
     assert_eq!(rules_records(&stopped.capture)?, [1; 4], "at the start and for each that came into use");
-    replays_as_live(&stopped, map.path(), 1)
+    replays_as_live(&stopped, map.path(), 1, 1)
+}
+
+/// The same rules under another digest, again and again: every record counts, and live and replay count the same.
+#[test]
+fn findings_around_many_changes_are_those_of_the_replay() -> Result<()> {
+    if !can_run_live() {
+        return Ok(());
+    }
+    let marker = format!("often-{}", std::process::id());
+    let directory = tempfile::tempdir()?;
+    let (file, new) = (directory.path().join("rules.yaml"), directory.path().join("new"));
+    fs::write(&file, rule("A", &marker))?;
+    let agent = start(&file)?;
+    for number in 1..=10 {
+        trigger(&marker, 2 * number)?;
+        fs::write(&new, format!("# {number}\n{}", rule("A", &marker)))?;
+        fs::rename(&new, &file)?;
+        agent.signal(Signal::HUP)?;
+        trigger(&marker, 2 * number + 1)?;
+        agent.wait_for_stderr("monitor: rules reloaded: 1 rule", usize::try_from(number)?)?;
+    }
+    matched(&agent, &marker, 0, "A")?;
+    let stopped = ended_well(agent)?;
+    assert_eq!(stopped.findings.len(), 21, "{:#?}", stopped.findings);
+    assert_eq!(rules_records(&stopped.capture)?, [1; 11]);
+    replays_as_live(&stopped, &file, 0, 10)
 }
 
 #[test]

@@ -5,9 +5,8 @@
 //! are refused: those in use stay. Each time is told, on stderr by this thread, to subscribers through the hub.
 
 use std::{
-    fmt::Display,
     fs,
-    io::{self, IsTerminal as _, Read as _, Write as _},
+    io::{self, IsTerminal as _, Read as _},
     ops::ControlFlow,
     os::unix::net::UnixStream,
     path::PathBuf,
@@ -27,7 +26,7 @@ use super::{
     live::Stop,
     options::RuleArgs,
     rule_files::{Digest, RuleFiles},
-    rules_change,
+    rules_change, say,
     status::{AgentStatus, RulesInUse},
     watch::Watch,
 };
@@ -271,11 +270,6 @@ fn or_say<T>(watched: io::Result<T>) -> Option<T> {
             say(format_args!("monitor: the rules cannot be watched, and are read every {seconds} s instead: {error}"));
         })
         .ok()
-}
-
-/// Says it on stderr, with colours where that shows them. That nobody can hear it is no reason to end.
-fn say(text: impl Display) {
-    let _ = writeln!(anstream::stderr(), "{text}");
 }
 
 /// Which of stdin, stdout and stderr are terminals.

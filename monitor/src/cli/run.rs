@@ -17,6 +17,7 @@ use super::{
     live::{self, SensorArgs, Stop},
     options::{FindingArgs, RuleArgs},
     reload::{self, NewRules},
+    say,
     status::{AgentStatus, RulesInUse},
 };
 use crate::{
@@ -198,7 +199,7 @@ impl Flow {
             capture.finish();
         }
         let total = sensor.counts().total();
-        eprintln!(
+        say(format_args!(
             "monitor: summary: records={} findings={} lost={} filtered={} unjudged={} misfits={} undecodable={} unprinted={}",
             summary.records,
             summary.findings,
@@ -208,9 +209,9 @@ impl Flow {
             summary.misfits,
             summary.undecodable,
             printed.lost
-        );
+        ));
         if let Some(error) = printed.error {
-            eprintln!("monitor: stdout: {error}");
+            say(format_args!("monitor: stdout: {error}"));
         }
         if self.failed { Exit::Found } else { Exit::Done }
     }
@@ -230,14 +231,14 @@ impl Capture {
 
     fn record(&mut self, bytes: &[u8]) {
         if let Some(Err(error)) = self.writer.as_mut().map(|writer| writer.record(bytes)) {
-            eprintln!("monitor: capture {} ends here: {error}", self.path.display());
+            say(format_args!("monitor: capture {} ends here: {error}", self.path.display()));
             self.writer = None;
         }
     }
 
     fn finish(self) {
         if let Some(Err(error)) = self.writer.map(|writer| writer.finish(ktime_ns())) {
-            eprintln!("monitor: capture {} has no end: {error}", self.path.display());
+            say(format_args!("monitor: capture {} has no end: {error}", self.path.display()));
         }
     }
 }
@@ -267,7 +268,7 @@ impl Server {
                 let _ = ended.await;
             };
             if let Err(error) = service::serve(self.socket, hub, status, shutdown).await {
-                eprintln!("monitor: {error}");
+                say(format_args!("monitor: {error}"));
             }
         });
         Serving { runtime: self.runtime, end, task }
