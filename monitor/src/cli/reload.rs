@@ -197,7 +197,7 @@ impl Follower {
         if tried == self.tried && reason == Reason::Change {
             return ControlFlow::Continue(());
         }
-        self.tried.clone_from(&tried);
+        self.tried = tried;
         let files = match files {
             Ok(files) => files,
             Err(error) => {

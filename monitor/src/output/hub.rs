@@ -5,7 +5,7 @@
 //! wakes the subscribers; it does not know how many there are or how slow.
 //!
 //! Invariants: sequences in the ring rise by one; a subscriber gets every finding after its position or is told the exact
-//! number that it did not get.
+//! number that it did not get; a change of the rules is told behind the findings before it and before those after it.
 
 use std::{
     collections::VecDeque,
