@@ -110,6 +110,8 @@ records! {
     0x101 => LOSS, "loss", LossRecord;
     /// End of a stream: without it a capture was cut short.
     0x102 => END, "end", EndRecord;
+    /// Rules that apply from here on.
+    0x103 => RULES, "rules", RulesRecord;
 }
 
 plain! {
@@ -492,6 +494,20 @@ plain! {
         pub header: Header,
         /// Records in the stream, this one not counted.
         pub records: u64,
+    }
+}
+
+plain! {
+    /// Rules came into use: those of the start, and each time others take their place.
+    pub struct RulesRecord {
+        /// Common part; `ktime_ns` is the time of the change.
+        pub header: Header,
+        /// SHA-256 over the names and the contents of the rule files.
+        pub digest: [u8; 32],
+        /// How many rules there are.
+        pub rules: u32,
+        /// Zero.
+        pub reserved: u32,
     }
 }
 

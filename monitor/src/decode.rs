@@ -7,7 +7,8 @@ use monitor_ebpf::{
     for_each_record,
     record::{
         CgroupAttachRecord, CgroupRecord, EndRecord, ExecRecord, ExitRecord, ForkRecord, Header, Kind, LossRecord,
-        MAX_RECORD_BYTES, OpenRecord, SeccompCallRecord, SeccompFilterRecord, SessionRecord, SigsysRecord, TaskRecord,
+        MAX_RECORD_BYTES, OpenRecord, RulesRecord, SeccompCallRecord, SeccompFilterRecord, SessionRecord, SigsysRecord,
+        TaskRecord,
     },
 };
 use thiserror::Error;
@@ -154,7 +155,7 @@ macro_rules! fixed_only {
 
 fixed_only! {
     ForkRecord => Fork, ExitRecord => Exit, CgroupAttachRecord => CgroupAttach, SigsysRecord => Sigsys,
-    SeccompCallRecord => SeccompCall, LossRecord => Loss, EndRecord => End
+    SeccompCallRecord => SeccompCall, LossRecord => Loss, EndRecord => End, RulesRecord => Rules
 }
 
 impl<'a> IntoBody<'a> for ExecRecord {
@@ -252,7 +253,7 @@ mod tests {
         }
 
         #[test]
-        fn flipped_bytes_never_panic(index in 0_usize..13, at in 0_usize..1000, value in any::<u8>()) {
+        fn flipped_bytes_never_panic(index in 0_usize..14, at in 0_usize..1000, value in any::<u8>()) {
             let all = builder::one_of_each();
             let mut bytes = all[index % all.len()].clone();
             let at = at % bytes.len();

@@ -37,6 +37,8 @@ pub struct Summary {
     pub unjudged: u64,
     /// Calls whose filters' answer does not fit what was seen.
     pub misfits: u64,
+    /// Times that other rules came into use, as the records told.
+    pub rules_changes: u64,
     /// Findings made.
     pub findings: u64,
 }
@@ -50,6 +52,8 @@ pub struct Pipeline {
     summary: Summary,
     /// Room for an event's path.
     scratch: Vec<u8>,
+    /// The rules that the records told of last, which a replay need not have.
+    rules_digest: Option<[u8; 32]>,
 }
 
 impl Pipeline {
@@ -62,7 +66,13 @@ impl Pipeline {
             reporter: Reporter::new(mode, now),
             summary: Summary::default(),
             scratch: Vec::new(),
+            rules_digest: None,
         }
+    }
+
+    /// Puts other rules in the place of those that it has, which it returns: freeing them takes time.
+    pub fn replace_rules(&mut self, rules: RuleSet) -> RuleSet {
+        std::mem::replace(&mut self.selection.rules, rules)
     }
 
     /// Takes one record; findings go to `emit` in order.
@@ -117,6 +127,10 @@ impl Pipeline {
                     self.evaluate(event, number, Some(violation), emit);
                 }
                 self.evaluate(event, number, None, emit);
+            }
+            Body::Rules(rules) => {
+                let before = self.rules_digest.replace(rules.digest);
+                self.summary.rules_changes += u64::from(before.is_some_and(|before| before != rules.digest));
             }
             Body::Loss(loss) => self.summary.lost += loss.ring_full.saturating_add(loss.unreadable),
             _ => self.evaluate(event, number, None, emit),

@@ -2,7 +2,7 @@
 //! with the rest.
 
 use monitor_ebpf::record::{
-    ABI_VERSION, CgroupRecord, EndRecord, Header, Kind, LossRecord, SessionRecord, TaskRecord, header_flag,
+    ABI_VERSION, CgroupRecord, EndRecord, Header, Kind, LossRecord, RulesRecord, SessionRecord, TaskRecord, header_flag,
 };
 use zerocopy::{FromZeros as _, Immutable, IntoBytes};
 
@@ -87,6 +87,11 @@ pub fn loss(ktime_ns: u64, kind: Kind, ring_full: u64, unreadable: u64) -> Vec<u
 /// The record that ends a stream.
 pub fn end(ktime_ns: u64, records: u64) -> Vec<u8> {
     assemble(EndRecord { header: header(Kind::END, ktime_ns), records }, &[])
+}
+
+/// Rules that apply to the records behind this one.
+pub fn rules(ktime_ns: u64, digest: [u8; 32], rules: u32) -> Vec<u8> {
+    assemble(RulesRecord { header: header(Kind::RULES, ktime_ns), digest, rules, reserved: 0 }, &[])
 }
 
 fn header(kind: Kind, ktime_ns: u64) -> Header {
@@ -223,6 +228,7 @@ pub(crate) mod builder {
             session(),
             loss(9, Kind(0), 1, 2),
             end(10, 12),
+            rules(11, [7; 32], 3),
         ];
         assert_eq!(all.len(), Kind::ALL.len(), "one record of each kind");
         all

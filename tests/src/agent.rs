@@ -133,6 +133,18 @@ impl Agent {
         Ok(())
     }
 
+    /// Waits until `text` stands in at least `times` lines of standard error.
+    pub fn wait_for_stderr(&self, text: &str, times: usize) -> Result<()> {
+        let said = self.stderr.wait(PATIENCE, |lines| lines.iter().filter(|line| line.contains(text)).count() >= times);
+        ensure!(said, "{text:?} does not stand {times} times in\n--- stderr\n{}", self.stderr());
+        Ok(())
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        Ok(self.process.signal(signal)?)
+    }
+
     /// Waits until every finding of what happened before this call is printed: makes one more finding (a new program in a
     /// container of its own) and waits for it. Findings keep the order of what happened.
     pub fn fence(&self) -> Result<()> {

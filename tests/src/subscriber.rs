@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use hyper_util::rt::TokioIo;
 use monitor::proto::v1::{
-    self, Filter, Finding, LossReport, Open, StartFrom, SubscribeRequest, findings_client::FindingsClient,
+    self, Filter, Finding, LossReport, Open, RulesChange, StartFrom, SubscribeRequest, findings_client::FindingsClient,
     subscribe_request, subscribe_response::Response,
 };
 use tokio::net::UnixStream;
@@ -29,6 +29,8 @@ pub struct Received {
     pub findings: Vec<Finding>,
     /// What the agent said is missing.
     pub losses: Vec<LossReport>,
+    /// Changes of the rules.
+    pub changes: Vec<RulesChange>,
     /// How the stream ended: the status' code and message, empty for a clean end; `None` while it is open.
     pub ended: Option<String>,
 }
@@ -114,9 +116,10 @@ impl Subscriber {
         let received = waited.unwrap_or_else(PoisonError::into_inner).0.clone();
         if !done(&received) {
             bail!(
-                "{what}: not among {} findings, losses {:?}, ended {:?}",
+                "{what}: not among {} findings, losses {:?}, changes {:?}, ended {:?}",
                 received.findings.len(),
                 received.losses,
+                received.changes,
                 received.ended
             );
         }
@@ -134,6 +137,7 @@ fn take(received: &mut Received, response: v1::SubscribeResponse) {
     match response.response {
         Some(Response::Batch(batch)) => received.findings.extend(batch.findings),
         Some(Response::Loss(loss)) => received.losses.push(loss),
+        Some(Response::RulesChange(change)) => received.changes.push(change),
         Some(Response::Heartbeat(_)) | None => {}
     }
 }

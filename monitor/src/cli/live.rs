@@ -1,6 +1,9 @@
 //! What live commands share: sensor options, stopping, the benchmark's baseline.
 
 use std::{
+    future::pending,
+    io::Write as _,
+    os::unix::net::UnixStream,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -63,19 +66,40 @@ impl Stop {
 
 /// Set by the first SIGINT or SIGTERM; a second one ends the process at once.
 pub(super) fn stop_on_signal() -> Result<Stop> {
+    watch_signals(None)
+}
+
+/// The same, and a stream that becomes readable with each SIGHUP, which ends a process that does not ask for it.
+pub(super) fn stop_and_hangup_on_signal() -> Result<(Stop, UnixStream)> {
+    let (sender, hangups) = UnixStream::pair().context("cannot watch signals")?;
+    // A reader that is busy has been told already.
+    sender.set_nonblocking(true)?;
+    hangups.set_nonblocking(true)?;
+    Ok((watch_signals(Some(sender))?, hangups))
+}
+
+fn watch_signals(hangups: Option<UnixStream>) -> Result<Stop> {
     let stop = Stop::default();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().context("cannot watch signals")?;
-    let (mut interrupt, mut terminate) = {
+    let (mut interrupt, mut terminate, mut hangup) = {
         let _guard = runtime.enter();
-        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?)
+        let hangup = hangups.map(|stream| signal(SignalKind::hangup()).map(|signal| (signal, stream))).transpose()?;
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?, hangup)
     };
     let signalled = stop.clone();
     thread::Builder::new().name("signals".into()).spawn(move || {
         runtime.block_on(async move {
             loop {
+                let hung_up = async {
+                    match &mut hangup {
+                        Some((signal, stream)) => signal.recv().await.map(|()| stream.write(&[0])),
+                        None => pending().await,
+                    }
+                };
                 tokio::select! {
                     _ = interrupt.recv() => {}
                     _ = terminate.recv() => {}
+                    _ = hung_up => continue,
                 }
                 if signalled.is_set() {
                     std::process::exit(130);

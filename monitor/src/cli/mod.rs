@@ -7,12 +7,17 @@ mod demo;
 mod live;
 mod options;
 mod record;
+mod reload;
 mod replay;
+mod rule_files;
 mod rules;
+mod rules_change;
 mod run;
+mod status;
 mod tail;
+mod watch;
 
-use std::process::ExitCode;
+use std::{fmt::Display, io::Write as _, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
@@ -103,6 +108,11 @@ fn chain(error: &anyhow::Error) -> String {
         cause if text.contains(&cause) => text,
         cause => format!("{text}: {cause}"),
     })
+}
+
+/// Says it on stderr, with colours where that shows them. That nobody can hear it is no reason for an agent to end.
+fn say(text: impl Display) {
+    let _ = writeln!(anstream::stderr(), "{text}");
 }
 
 /// The agent's own log: stderr, warnings by default, `MONITOR_LOG` for more. Lines of the BPF programs only come where they

@@ -1,21 +1,16 @@
 //! Options that several commands share: which rules, which findings, how they are printed.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::path::PathBuf;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 
+use super::rule_files::{Digest, RuleFiles};
 use crate::{
     output::stdout::Format,
     pipeline::Selection,
     proto::v1::{Finding, Priority},
-    rules::{self, Condition, Matching, RuleSet, Source, diagnostic::Diagnostic},
+    rules::{self, Condition, Matching, RuleSet, diagnostic::Diagnostic},
 };
-
-/// Files that a directory of rules may hold; others in it are left alone.
-const RULE_EXTENSIONS: &[&str] = &["yaml", "yml"];
 
 /// Which rules.
 #[derive(Clone, Debug, clap::Args)]
@@ -40,15 +35,27 @@ pub(super) struct RuleArgs {
 impl RuleArgs {
     /// Reads and compiles the rules; what is wrong with them is on stderr already when this fails.
     pub(super) fn load(&self) -> Result<RuleSet> {
-        let loaded = self.check()?;
+        self.load_with_digest().map(|(rules, _)| rules)
+    }
+
+    /// The same, with what identifies the files.
+    pub(super) fn load_with_digest(&self) -> Result<(RuleSet, Digest)> {
+        let files = RuleFiles::read(&self.rules)?;
+        let loaded = self.compile(&files);
         for diagnostic in &loaded.diagnostics {
             anstream::eprintln!("{}", diagnostic.render());
         }
-        loaded.rules.ok_or_else(|| anyhow::anyhow!("{}", summary(&loaded.diagnostics)))
+        let rules = loaded.rules.ok_or_else(|| anyhow::anyhow!("{}", summary(&loaded.diagnostics)))?;
+        Ok((rules, files.digest))
     }
 
     /// Reads and compiles the rules.
     pub(super) fn check(&self) -> Result<rules::Loaded> {
+        Ok(self.compile(&RuleFiles::read(&self.rules)?))
+    }
+
+    /// Compiles rules that were read.
+    pub(super) fn compile(&self, files: &RuleFiles) -> rules::Loaded {
         let options = rules::Options {
             matching: self.rule_matching,
             enable: self.enable_rule.clone(),
@@ -57,58 +64,18 @@ impl RuleArgs {
             append_output: Vec::new(),
             supply: rules::Supply::Agent,
         };
-        Ok(RuleSet::load(&self.sources()?, &options))
+        RuleSet::load(&files.sources, &options)
     }
-
-    fn sources(&self) -> Result<Vec<Source>> {
-        if self.rules.is_empty() {
-            return Ok(vec![Source::builtin()]);
-        }
-        let mut sources = Vec::new();
-        for path in &self.rules {
-            for file in rule_files(path)? {
-                let text = read_bounded(&file)?;
-                sources.push(Source { name: file.display().to_string(), text });
-            }
-        }
-        Ok(sources)
-    }
-}
-
-/// The rule files that a path stands for, sorted by name.
-fn rule_files(path: &Path) -> Result<Vec<PathBuf>> {
-    let metadata = fs::metadata(path).with_context(|| format!("cannot read rules {}", path.display()))?;
-    if !metadata.is_dir() {
-        return Ok(vec![path.to_owned()]);
-    }
-    let mut files: Vec<_> = fs::read_dir(path)
-        .with_context(|| format!("cannot read rules {}", path.display()))?
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|file| file.extension().and_then(|e| e.to_str()).is_some_and(|e| RULE_EXTENSIONS.contains(&e)))
-        .collect();
-    files.sort();
-    if files.is_empty() {
-        bail!("no *.yaml file in the rules directory {}", path.display());
-    }
-    Ok(files)
-}
-
-/// A file of at most one byte more than the loader accepts, so that a huge one is refused and not read.
-fn read_bounded(path: &Path) -> Result<Vec<u8>> {
-    use std::io::Read as _;
-    let file = fs::File::open(path).with_context(|| format!("cannot read rules {}", path.display()))?;
-    let mut text = Vec::new();
-    file.take(rules::MAX_FILE_BYTES as u64 + 1)
-        .read_to_end(&mut text)
-        .with_context(|| format!("cannot read rules {}", path.display()))?;
-    Ok(text)
 }
 
 /// "2 errors and 1 warning in the rules".
 pub(super) fn summary(diagnostics: &[Diagnostic]) -> String {
     let errors = diagnostics.iter().filter(|diagnostic| diagnostic.is_error()).count();
-    let warnings = diagnostics.len() - errors;
+    problems(errors, diagnostics.len() - errors)
+}
+
+/// The same, counted.
+pub(super) fn problems(errors: usize, warnings: usize) -> String {
     match (errors, warnings) {
         (e, 0) => format!("{} in the rules", plural(e, "error")),
         (e, w) => format!("{} and {} in the rules", plural(e, "error"), plural(w, "warning")),

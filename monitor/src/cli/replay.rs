@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 
 use super::{
     Exit,
-    options::{FindingArgs, RuleArgs},
+    options::{self, FindingArgs, RuleArgs},
 };
 use crate::{
     capture::Reader,
@@ -121,6 +121,13 @@ pub(super) fn replay(source: &mut dyn Source, selection: Selection, args: &Findi
     let failed = printed.failed;
     printed.finish().context("cannot write to stdout")?;
     let summary = pipeline.finish();
+    if summary.rules_changes > 0 {
+        let times = options::plural(usize::try_from(summary.rules_changes).unwrap_or(usize::MAX), "time");
+        eprintln!(
+            "monitor: note: the rules changed {times} in this capture, and it was replayed with one set of rules: findings \
+             can differ from those of the live run"
+        );
+    }
     eprintln!(
         "monitor: summary: records={} findings={} lost={} filtered=0 unjudged={} misfits={} undecodable={}",
         summary.records, summary.findings, summary.lost, summary.unjudged, summary.misfits, summary.undecodable

@@ -5,20 +5,20 @@
 
 use std::{
     path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, mpsc::Receiver},
     time::Duration,
 };
 
 use anyhow::{Context as _, Result};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 
 use super::{
     Exit,
     live::{self, SensorArgs, Stop},
     options::{FindingArgs, RuleArgs},
+    reload::{self, NewRules},
+    say,
+    status::{AgentStatus, RulesInUse},
 };
 use crate::{
     capture::Writer,
@@ -26,14 +26,14 @@ use crate::{
         cursor::RecordLoss,
         hub::Hub,
         queue::Printer,
-        service::{self, Status},
+        service,
         socket::{self, Socket},
         stdout::Colour,
     },
     pipeline::{Pipeline, Summary},
-    proto::v1::{Finding, GetInfoResponse, GetStatusResponse},
+    proto::v1::Finding,
     report::Mode,
-    sensor::{Sensor, ktime_ns, load, realtime_ns, stats::Stats},
+    sensor::{Sensor, ktime_ns, load, realtime_ns},
     source::{self, Source as _},
 };
 
@@ -46,7 +46,9 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 #[derive(Clone, Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  sudo monitor run\n  sudo monitor run -r rules/ -o json --min-priority warning\n  \
-                        sudo monitor run -w today.mcap     # and later: monitor replay today.mcap"
+                        sudo monitor run -w today.mcap     # and later: monitor replay today.mcap\n\n\
+                  Rules are read again when a file or directory given with -r changes, and on SIGHUP. Rules with an \
+                  error are refused: those in use stay."
 )]
 pub(super) struct Args {
     #[command(flatten)]
@@ -68,19 +70,23 @@ pub(super) struct Args {
 
 /// Runs the agent until it is told to stop.
 pub(super) fn run(args: Args) -> Result<Exit> {
-    let selection = args.findings.selection(args.rules.load()?)?;
-    let rule_names = selection.rules.rules().map(|rule| rule.name.clone()).collect();
+    let (rules, digest) = args.rules.load_with_digest()?;
+    let in_use = RulesInUse::new(&rules, digest);
+    let selection = args.findings.selection(rules)?;
     load::check_build_and_privileges()?;
-    let stop = live::stop_on_signal()?;
+    let (stop, hangups) = live::stop_and_hangup_on_signal()?;
     // The socket before the sensor: what can fail cheaply fails first.
     let server = if args.no_socket { None } else { Some(Server::bind(&args)?) };
-    let mut sensor = Sensor::start(&args.sensor.settings())?;
+    let settings = args.sensor.settings();
+    let mut sensor = Sensor::start(&settings)?;
+    sensor.observe(in_use.record(ktime_ns()));
     let capture = args.write.as_ref().map(|path| Capture::create(path.clone())).transpose()?;
     let hub = Hub::new(uuid::Uuid::now_v7().to_string());
-    let status = Arc::new(AgentStatus::new(&args, hub.epoch(), sensor.stats(), rule_names));
+    let status = Arc::new(AgentStatus::new(settings.node_name, hub.epoch(), sensor.stats(), in_use));
     let serving = server.map(|server| server.start(Arc::clone(&hub), Arc::clone(&status)));
     let format = args.findings.format();
     let printer = Printer::start(format, Colour::of_stdout(), std::io::stdout(), std::io::stderr())?;
+    let new_rules = reload::start(args.rules, hangups, Arc::clone(&hub), Arc::clone(&status), stop.clone())?;
     eprintln!("monitor: ready");
 
     let mut flow = Flow {
@@ -89,6 +95,7 @@ pub(super) fn run(args: Args) -> Result<Exit> {
         hub,
         printer,
         status,
+        new_rules,
         args: args.findings,
         stop,
         found: 0,
@@ -111,6 +118,7 @@ struct Flow {
     hub: Arc<Hub>,
     printer: Printer,
     status: Arc<AgentStatus>,
+    new_rules: Receiver<NewRules>,
     args: FindingArgs,
     stop: Stop,
     /// Findings given out, for `-n`.
@@ -129,6 +137,7 @@ impl Flow {
                 sensor.detach();
                 detached = true;
             }
+            self.replace_rules();
             let drained = sensor.drain(PATIENCE, &mut |bytes| self.record(bytes));
             self.account();
             if drained? == source::Status::Ended {
@@ -157,6 +166,17 @@ impl Flow {
         });
     }
 
+    /// Takes new rules, if there are any. The record in front of what they apply to says so to whoever replays the capture.
+    fn replace_rules(&mut self) {
+        let Ok(NewRules { rules, in_use, change, replaced }) = self.new_rules.try_recv() else { return };
+        self.record(&in_use.record(ktime_ns()));
+        let before = self.pipeline.replace_rules(rules);
+        self.status.rules_reloaded(in_use);
+        self.hub.report_rules_change(change);
+        // Whoever sent the new ones waits for the old ones, and frees them.
+        let _ = replaced.try_send(before);
+    }
+
     /// Tells others what happened: counts for whoever asks, loss for subscribers.
     fn account(&mut self) {
         let now = self.pipeline.summary();
@@ -179,7 +199,7 @@ impl Flow {
             capture.finish();
         }
         let total = sensor.counts().total();
-        eprintln!(
+        say(format_args!(
             "monitor: summary: records={} findings={} lost={} filtered={} unjudged={} misfits={} undecodable={} unprinted={}",
             summary.records,
             summary.findings,
@@ -189,9 +209,9 @@ impl Flow {
             summary.misfits,
             summary.undecodable,
             printed.lost
-        );
+        ));
         if let Some(error) = printed.error {
-            eprintln!("monitor: stdout: {error}");
+            say(format_args!("monitor: stdout: {error}"));
         }
         if self.failed { Exit::Found } else { Exit::Done }
     }
@@ -211,14 +231,14 @@ impl Capture {
 
     fn record(&mut self, bytes: &[u8]) {
         if let Some(Err(error)) = self.writer.as_mut().map(|writer| writer.record(bytes)) {
-            eprintln!("monitor: capture {} ends here: {error}", self.path.display());
+            say(format_args!("monitor: capture {} ends here: {error}", self.path.display()));
             self.writer = None;
         }
     }
 
     fn finish(self) {
         if let Some(Err(error)) = self.writer.map(|writer| writer.finish(ktime_ns())) {
-            eprintln!("monitor: capture {} has no end: {error}", self.path.display());
+            say(format_args!("monitor: capture {} has no end: {error}", self.path.display()));
         }
     }
 }
@@ -248,7 +268,7 @@ impl Server {
                 let _ = ended.await;
             };
             if let Err(error) = service::serve(self.socket, hub, status, shutdown).await {
-                eprintln!("monitor: {error}");
+                say(format_args!("monitor: {error}"));
             }
         });
         Serving { runtime: self.runtime, end, task }
@@ -267,66 +287,5 @@ impl Serving {
         let _ = self.end.send(());
         let _ = self.runtime.block_on(self.task);
         self.runtime.shutdown_timeout(Duration::from_millis(100));
-    }
-}
-
-/// What the agent tells of itself.
-struct AgentStatus {
-    info: GetInfoResponse,
-    stats: Stats,
-    records: AtomicU64,
-    findings: AtomicU64,
-    lost_findings: AtomicU64,
-    sensor: watch::Sender<bool>,
-}
-
-impl AgentStatus {
-    fn new(args: &Args, epoch: &str, stats: Stats, rules: Vec<String>) -> Self {
-        let uname = rustix::system::uname();
-        let hostname =
-            args.sensor.settings().node_name.unwrap_or_else(|| uname.nodename().to_string_lossy().into_owned());
-        let info = GetInfoResponse {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            hostname,
-            kernel_release: uname.release().to_string_lossy().into_owned(),
-            epoch: epoch.to_owned(),
-            rules,
-        };
-        Self {
-            info,
-            stats,
-            records: AtomicU64::new(0),
-            findings: AtomicU64::new(0),
-            lost_findings: AtomicU64::new(0),
-            sensor: watch::Sender::new(true),
-        }
-    }
-
-    fn update(&self, summary: &Summary, lost_findings: u64) {
-        self.records.store(summary.records, Ordering::Relaxed);
-        self.findings.store(summary.findings, Ordering::Relaxed);
-        self.lost_findings.store(lost_findings, Ordering::Relaxed);
-    }
-}
-
-impl Status for AgentStatus {
-    fn info(&self) -> GetInfoResponse {
-        self.info.clone()
-    }
-
-    fn status(&self) -> GetStatusResponse {
-        let total = self.stats.read().total();
-        GetStatusResponse {
-            records: self.records.load(Ordering::Relaxed),
-            findings: self.findings.load(Ordering::Relaxed),
-            lost_records: total.lost(),
-            filtered_records: total.filtered,
-            lost_findings: self.lost_findings.load(Ordering::Relaxed),
-            ..GetStatusResponse::default()
-        }
-    }
-
-    fn sensor(&self) -> watch::Receiver<bool> {
-        self.sensor.subscribe()
     }
 }

@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use clap::ValueEnum;
 
-use super::Exit;
+use super::{Exit, rules_change};
 use crate::{
     output::{
         queue::Direct,
@@ -120,6 +120,10 @@ impl Screen {
         match event {
             Event::Finding(finding) => return self.finding(finding),
             Event::Subscribed => eprintln!("monitor: following {}", self.args.endpoint),
+            Event::RulesChange(change) => {
+                rules_change::messages(change).for_each(|message| eprintln!("monitor: {message}"));
+                eprintln!("monitor: {}", rules_change::line(change));
+            }
             Event::Loss(loss) => eprintln!("monitor: {}", loss_text(loss)),
             Event::Disconnected { reason, retry_in } => {
                 eprintln!("monitor: {reason}; next try in {:.1} s", retry_in.as_secs_f32());

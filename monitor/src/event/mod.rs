@@ -9,8 +9,8 @@ mod table;
 pub mod value;
 
 use monitor_ebpf::record::{
-    CgroupAttachRecord, EndRecord, ExitRecord, FileFacts, ForkRecord, Header, LossRecord, SeccompCallRecord,
-    SeccompFilterRecord, SessionRecord, SigsysRecord, TaskFacts,
+    CgroupAttachRecord, EndRecord, ExitRecord, FileFacts, ForkRecord, Header, LossRecord, RulesRecord,
+    SeccompCallRecord, SeccompFilterRecord, SessionRecord, SigsysRecord, TaskFacts,
 };
 
 use path::RawPath;
@@ -53,6 +53,8 @@ pub enum Body<'a> {
     Loss(LossRecord),
     /// End of the stream.
     End(EndRecord),
+    /// Rules that apply from here on.
+    Rules(RulesRecord),
 }
 
 /// A successful exec.

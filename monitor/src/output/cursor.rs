@@ -1,7 +1,8 @@
 //! Positions in the stream of findings, and the text that consumers keep of them.
 //!
-//! A cursor is `epoch:sequence:ring_full:unreadable`: the last finding passed, and how much loss of records had been
-//! reported by then, so that loss in the time between two connections is reported too. Consumers must not look into it.
+//! A cursor is `epoch:sequence:ring_full:unreadable:rules_changes`: the last finding passed, and how much loss of records
+//! and how many changes of the rules had been told by then, so that those in the time between two connections are told too.
+//! Consumers must not look into it.
 
 use std::fmt;
 
@@ -59,12 +60,15 @@ impl Losses {
 pub(super) struct Position {
     pub(super) sequence: u64,
     pub(super) losses: Losses,
+    /// Number of the last change of the rules that was told.
+    pub(super) rules_changes: u64,
 }
 
 impl Position {
     /// The cursor of this position.
     pub(super) fn cursor(self, epoch: &str) -> String {
-        format!("{epoch}:{}:{}:{}", self.sequence, self.losses.ring_full, self.losses.unreadable)
+        let Losses { ring_full, unreadable } = self.losses;
+        format!("{epoch}:{}:{ring_full}:{unreadable}:{}", self.sequence, self.rules_changes)
     }
 }
 
@@ -83,11 +87,11 @@ pub(super) fn parse(cursor: &str) -> Result<(&str, Position), Malformed> {
     if cursor.len() > MAX_BYTES {
         return Err(Malformed);
     }
-    let mut parts = cursor.rsplitn(4, ':');
+    let mut parts = cursor.rsplitn(5, ':');
     let mut number = || parts.next().and_then(digits).ok_or(Malformed);
-    let (unreadable, ring_full, sequence) = (number()?, number()?, number()?);
+    let (rules_changes, unreadable, ring_full, sequence) = (number()?, number()?, number()?, number()?);
     let epoch = parts.next().filter(|epoch| !epoch.is_empty()).ok_or(Malformed)?;
-    Ok((epoch, Position { sequence, losses: Losses { ring_full, unreadable } }))
+    Ok((epoch, Position { sequence, losses: Losses { ring_full, unreadable }, rules_changes }))
 }
 
 /// A decimal number, with neither sign nor padding.
@@ -105,9 +109,13 @@ mod tests {
     proptest! {
         #[test]
         fn a_cursor_reads_back_as_its_position(
-            epoch in "[ -~]{1,100}", sequence in any::<u64>(), ring_full in any::<u64>(), unreadable in any::<u64>()
+            epoch in "[ -~]{1,100}",
+            sequence in any::<u64>(),
+            ring_full in any::<u64>(),
+            unreadable in any::<u64>(),
+            rules_changes in any::<u64>(),
         ) {
-            let position = Position { sequence, losses: Losses { ring_full, unreadable } };
+            let position = Position { sequence, losses: Losses { ring_full, unreadable }, rules_changes };
             let cursor = position.cursor(&epoch);
             prop_assert_eq!(parse(&cursor), Ok((epoch.as_str(), position)));
         }
@@ -126,16 +134,16 @@ mod tests {
             "",
             ":",
             "a:1",
-            "a:1:2",
-            ":1:2:3",
-            "a:-1:0:0",
-            "a:+1:0:0",
-            "a:01:0:0",
-            "a:1:0:",
-            "a:1:0:18446744073709551616",
+            "a:1:2:3",
+            ":1:2:3:4",
+            "a:-1:0:0:0",
+            "a:+1:0:0:0",
+            "a:01:0:0:0",
+            "a:1:0:0:",
+            "a:1:0:0:18446744073709551616",
         ] {
             assert_eq!(parse(text), Err(Malformed), "{text:?}");
         }
-        assert_eq!(parse(&format!("{}:1:0:0", "e".repeat(300))), Err(Malformed));
+        assert_eq!(parse(&format!("{}:1:0:0:0", "e".repeat(300))), Err(Malformed));
     }
 }

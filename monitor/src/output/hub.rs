@@ -5,7 +5,7 @@
 //! wakes the subscribers; it does not know how many there are or how slow.
 //!
 //! Invariants: sequences in the ring rise by one; a subscriber gets every finding after its position or is told the exact
-//! number that it did not get.
+//! number that it did not get; a change of the rules is told behind the findings before it and before those after it.
 
 use std::{
     collections::VecDeque,
@@ -21,7 +21,7 @@ use tokio::{
 
 use super::cursor::{self, Losses, Position, RecordLoss};
 use crate::proto::v1::{
-    Batch, Filter, Finding, Heartbeat, Kind, LossReport, Open, Priority, StartFrom, SubscribeResponse,
+    Batch, Filter, Finding, Heartbeat, Kind, LossReport, Open, Priority, RulesChange, StartFrom, SubscribeResponse,
     subscribe_response::Response,
 };
 
@@ -29,6 +29,8 @@ use crate::proto::v1::{
 const BATCH_FINDINGS: usize = 256;
 /// Most bytes of findings in one batch; a larger finding is sent alone. Consumers accept messages of 4 MiB by default.
 const BATCH_BYTES: usize = 1 << 20;
+/// Changes of the rules that are kept.
+const KEPT_CHANGES: usize = 16;
 
 /// Bounds of a hub.
 #[derive(Clone, Copy, Debug)]
@@ -98,6 +100,8 @@ struct Ring {
     /// Sequence of the newest finding ever published; 0 before the first.
     newest: u64,
     losses: Losses,
+    /// The last changes of the rules; their numbers rise by one.
+    changes: VecDeque<Change>,
     closed: bool,
 }
 
@@ -107,10 +111,23 @@ struct Entry {
     bytes: usize,
 }
 
+/// A change of the rules, and its place among the findings.
+#[derive(Debug)]
+struct Change {
+    /// Sequence of the last finding before it.
+    after: u64,
+    change: Arc<RulesChange>,
+}
+
 impl Ring {
     /// The position before the oldest finding that is kept.
     fn earliest(&self) -> u64 {
         self.entries.front().map_or(self.newest, |entry| entry.finding.sequence.saturating_sub(1))
+    }
+
+    /// Number of the newest change of the rules; 0 before the first.
+    fn newest_change(&self) -> u64 {
+        self.changes.back().map_or(0, |kept| kept.change.number)
     }
 
     fn evict_oldest(&mut self) {
@@ -124,6 +141,9 @@ impl Ring {
 struct Next {
     /// Findings between the position and the first of `findings` that are not kept any more.
     missing: u64,
+    /// Changes of the rules before the first of `findings`.
+    changes: Vec<Arc<RulesChange>>,
+    /// Findings up to the next change of the rules.
     findings: Vec<Arc<Finding>>,
     /// Records lost since the start.
     losses: Losses,
@@ -183,6 +203,20 @@ impl Hub {
         self.changed.send_replace(());
     }
 
+    /// Tells every subscriber that the rules were read again, behind the findings published so far. Number, time and
+    /// cursor are filled in here.
+    pub fn report_rules_change(&self, change: RulesChange) {
+        let mut ring = self.lock();
+        let change = RulesChange { number: ring.newest_change() + 1, time_unix_nano: now_unix_nano(), ..change };
+        let kept = Change { after: ring.newest, change: Arc::new(change) };
+        ring.changes.push_back(kept);
+        if ring.changes.len() > KEPT_CHANGES {
+            ring.changes.pop_front();
+        }
+        drop(ring);
+        self.changed.send_replace(());
+    }
+
     /// Says that nothing more will be published: subscriptions end when they have sent what is left.
     pub fn close(&self) {
         self.lock().closed = true;
@@ -223,10 +257,11 @@ impl Hub {
         if start_from != StartFrom::Cursor && !cursor.is_empty() {
             return Err(OpenError::invalid("cursor", "only START_FROM_CURSOR takes one"));
         }
-        let earliest = Position { sequence: ring.earliest(), losses: Losses::default() };
+        let earliest = Position { sequence: ring.earliest(), ..Position::default() };
         match start_from {
             StartFrom::Unspecified | StartFrom::Tail => {
-                Ok((Position { sequence: ring.newest, losses: ring.losses }, None))
+                let rules_changes = ring.newest_change();
+                Ok((Position { sequence: ring.newest, losses: ring.losses, rules_changes }, None))
             }
             StartFrom::Earliest => Ok((earliest, None)),
             StartFrom::Cursor => {
@@ -239,21 +274,27 @@ impl Hub {
                     return Err(OpenError::invalid("cursor", "is ahead of the newest finding of this agent"));
                 }
                 let missing = earliest.sequence.saturating_sub(position.sequence);
-                let start = Position { sequence: position.sequence + missing, losses: position.losses };
+                let start = Position { sequence: position.sequence + missing, ..position };
                 Ok((start, (missing > 0).then_some(missing)))
             }
         }
     }
 
     /// What follows a position, bounded to one batch.
-    fn after(&self, position: u64) -> Next {
+    fn after(&self, position: Position) -> Next {
         let ring = self.lock();
-        let missing = ring.earliest().saturating_sub(position);
-        let from = ring.entries.partition_point(|entry| entry.finding.sequence <= position);
+        let missing = ring.earliest().saturating_sub(position.sequence);
+        let here = position.sequence + missing;
+        let untold = ring.changes.iter().filter(|kept| kept.change.number > position.rules_changes);
+        let changes =
+            untold.clone().take_while(|kept| kept.after <= here).map(|kept| Arc::clone(&kept.change)).collect();
+        let until = untold.map(|kept| kept.after).find(|after| *after > here).unwrap_or(u64::MAX);
+        let from = ring.entries.partition_point(|entry| entry.finding.sequence <= here);
         let mut bytes = 0;
         let findings = ring
             .entries
             .range(from..)
+            .take_while(|entry| entry.finding.sequence <= until)
             .take(BATCH_FINDINGS)
             .take_while(|entry| {
                 let first = bytes == 0;
@@ -262,7 +303,7 @@ impl Hub {
             })
             .map(|entry| Arc::clone(&entry.finding))
             .collect();
-        Next { missing, findings, losses: ring.losses, closed: ring.closed }
+        Next { missing, changes, findings, losses: ring.losses, closed: ring.closed }
     }
 
     /// Nothing under the lock can panic half-way, so a poisoned ring is whole.
@@ -318,7 +359,7 @@ impl Subscription {
             }
             // Before the look at the ring, so that a change after it is not missed.
             self.changed.mark_unchanged();
-            let next = self.hub.after(self.position.sequence);
+            let next = self.hub.after(self.position);
             let end = next.closed && next.findings.is_empty();
             let advanced = self.advance(&next);
             if !self.pending.is_empty() {
@@ -348,6 +389,11 @@ impl Subscription {
             self.position.sequence += next.missing;
             let cause = "slow_subscriber".to_owned();
             self.push_loss(LossReport { findings: next.missing, cause, ..LossReport::default() });
+        }
+        for change in &next.changes {
+            self.position.rules_changes = change.number;
+            let change = RulesChange { cursor: self.cursor(), ..RulesChange::clone(change) };
+            self.pending.push_back(Response::RulesChange(change));
         }
         let Some(last) = next.findings.last() else { return false };
         self.position.sequence = last.sequence;
@@ -480,7 +526,7 @@ mod tests {
     async fn a_cursor_of_another_run_starts_over_and_says_so() {
         let hub = hub(10);
         publish(&hub, 1..=12);
-        let mut subscription = hub.subscribe(at("former:7:0:0")).unwrap();
+        let mut subscription = hub.subscribe(at("former:7:0:0:0")).unwrap();
         let (findings, _, cause, _) = loss(next(&mut subscription).await);
         assert_eq!((findings, cause.as_str()), (2, "expired"));
         assert!(matches!(next(&mut subscription).await, Response::Heartbeat(_)));
@@ -495,7 +541,10 @@ mod tests {
         assert_eq!(batch(next(&mut subscription).await).0, [1, 2]);
         publish(&hub, 3..=1000);
         let (findings, records, cause, cursor) = loss(next(&mut subscription).await);
-        assert_eq!((findings, records, cause.as_str(), cursor.as_str()), (988, 0, "slow_subscriber", "epoch:990:0:0"));
+        assert_eq!(
+            (findings, records, cause.as_str(), cursor.as_str()),
+            (988, 0, "slow_subscriber", "epoch:990:0:0:0")
+        );
         assert_eq!(batch(next(&mut subscription).await).0, (991..=1000).collect::<Vec<_>>());
     }
 
@@ -548,6 +597,64 @@ mod tests {
         assert_eq!(loss(next(&mut from_the_start).await).1, 5);
     }
 
+    fn changed(rules: u32) -> RulesChange {
+        RulesChange { rules, ..RulesChange::default() }
+    }
+
+    fn change(response: Response) -> (u64, u32, String) {
+        match response {
+            Response::RulesChange(change) => (change.number, change.rules, change.cursor),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_change_of_the_rules_stands_between_the_findings_before_and_after_it() {
+        let hub = hub(10);
+        let mut tail = opened(&hub, Open::default()).await;
+        publish(&hub, 1..=2);
+        hub.report_rules_change(changed(7));
+        publish(&hub, 3..=4);
+        hub.report_rules_change(changed(8));
+        hub.report_rules_change(changed(9));
+        let mut start = opened(&hub, earliest()).await;
+        for subscription in [&mut tail, &mut start] {
+            assert_eq!(batch(next(subscription).await).0, [1, 2]);
+            assert_eq!(change(next(subscription).await), (1, 7, "epoch:2:0:0:1".to_owned()));
+            assert_eq!(batch(next(subscription).await).0, [3, 4]);
+            assert_eq!(change(next(subscription).await), (2, 8, "epoch:4:0:0:2".to_owned()));
+            assert_eq!(change(next(subscription).await), (3, 9, "epoch:4:0:0:3".to_owned()));
+        }
+        // Whoever comes back is told what came after its cursor, and a newcomer at the tail nothing of the past.
+        let mut back = opened(&hub, at("epoch:4:0:0:2")).await;
+        assert_eq!(change(next(&mut back).await).0, 3);
+        let mut newcomer = opened(&hub, Open::default()).await;
+        publish(&hub, 5..=5);
+        for subscription in [&mut tail, &mut back, &mut newcomer] {
+            assert_eq!(batch(next(subscription).await).0, [5]);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn changes_of_the_rules_are_bounded_and_told_before_a_closed_hub_ends() {
+        let hub = hub(2);
+        let mut subscription = opened(&hub, Open::default()).await;
+        for rules in 1..=20 {
+            publish(&hub, rules..=rules);
+            hub.report_rules_change(changed(0));
+        }
+        hub.close();
+        assert_eq!(loss(next(&mut subscription).await).0, 18);
+        for number in 5..=18 {
+            assert_eq!(change(next(&mut subscription).await).0, number);
+        }
+        for number in 19..=20 {
+            assert_eq!(batch(next(&mut subscription).await).0, [number]);
+            assert_eq!(change(next(&mut subscription).await).0, number);
+        }
+        assert_eq!(subscription.next().await, None);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn silence_is_broken_by_a_heartbeat_every_ten_seconds() {
         let hub = hub(10);
@@ -556,7 +663,7 @@ mod tests {
             let before = Instant::now();
             let Response::Heartbeat(heartbeat) = next(&mut subscription).await else { panic!() };
             assert_eq!(before.elapsed().as_secs(), 10);
-            assert_eq!(heartbeat.cursor, "epoch:0:0:0");
+            assert_eq!(heartbeat.cursor, "epoch:0:0:0:0");
             assert!(heartbeat.time_unix_nano > 0);
         }
     }
@@ -611,7 +718,7 @@ mod tests {
         ] {
             let mut subscription = opened(&hub, Open { filter: Some(filter), ..earliest() }).await;
             let (sequences, cursor) = batch(next(&mut subscription).await);
-            assert_eq!((sequences, cursor.as_str()), (expected, "epoch:5:0:0"));
+            assert_eq!((sequences, cursor.as_str()), (expected, "epoch:5:0:0:0"));
         }
     }
 
@@ -635,9 +742,9 @@ mod tests {
         for (open, expected) in [
             (at("nonsense"), "open.cursor: not a cursor of an agent"),
             (at(""), "open.cursor: not a cursor of an agent"),
-            (at("epoch:4:0:0"), "open.cursor: is ahead of the newest finding of this agent"),
+            (at("epoch:4:0:0:0"), "open.cursor: is ahead of the newest finding of this agent"),
             (
-                Open { cursor: "epoch:1:0:0".to_owned(), ..Open::default() },
+                Open { cursor: "epoch:1:0:0:0".to_owned(), ..Open::default() },
                 "open.cursor: only START_FROM_CURSOR takes one",
             ),
             (Open { start_from: 9, ..Open::default() }, "open.start_from: 9 is not known to this agent"),
@@ -685,7 +792,8 @@ mod tests {
                         reached += 1;
                         assert_eq!(finding.sequence, reached);
                     },
-                    Response::Heartbeat(heartbeat) => assert_eq!(heartbeat.cursor, format!("epoch:{reached}:0:0")),
+                    Response::Heartbeat(heartbeat) => assert_eq!(heartbeat.cursor, format!("epoch:{reached}:0:0:0")),
+                    Response::RulesChange(change) => panic!("{change:?}"),
                 };
                 for (more, reads) in turns {
                     publish(&hub, published + 1..=published + more);

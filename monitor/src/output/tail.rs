@@ -29,7 +29,7 @@ use tonic::{
 
 use super::socket::DEFAULT_PATH;
 use crate::proto::v1::{
-    Filter, Finding, Heartbeat, LossReport, Open, StartFrom, SubscribeRequest, SubscribeResponse,
+    Filter, Finding, Heartbeat, LossReport, Open, RulesChange, StartFrom, SubscribeRequest, SubscribeResponse,
     findings_client::FindingsClient, subscribe_request, subscribe_response::Response,
 };
 
@@ -130,6 +130,8 @@ pub enum Event<'a> {
     Finding(&'a Finding),
     /// Something is missing.
     Loss(&'a LossReport),
+    /// The agent has read its rules again.
+    RulesChange(&'a RulesChange),
     /// A sign of life.
     Heartbeat(&'a Heartbeat),
     /// The agent is gone; the next try follows.
@@ -330,6 +332,10 @@ impl<F: FnMut(Event<'_>) -> ControlFlow<()>> Tail<F> {
             Some(Response::Loss(loss)) => {
                 stopped((self.on_event)(Event::Loss(&loss)))?;
                 loss.cursor
+            }
+            Some(Response::RulesChange(change)) => {
+                stopped((self.on_event)(Event::RulesChange(&change)))?;
+                change.cursor
             }
             Some(Response::Heartbeat(heartbeat)) => {
                 stopped((self.on_event)(Event::Heartbeat(&heartbeat)))?;

@@ -80,6 +80,11 @@ impl Sensor {
         self.stats.clone()
     }
 
+    /// Puts a record of the caller's into the stream, behind the snapshot and before what is in the ring.
+    pub fn observe(&mut self, record: Vec<u8>) {
+        self.observations.push_back(record);
+    }
+
     fn observe_loss(&mut self) {
         let counts = self.stats.read();
         for (kind, lost) in counts.lost_since(&self.reported) {

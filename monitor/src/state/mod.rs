@@ -67,7 +67,12 @@ impl State {
             Body::SeccompCall(call) => {
                 self.processes.known(header, &call.comm);
             }
-            Body::Exit(_) | Body::Sigsys(_) | Body::SeccompFilter(..) | Body::Loss(_) | Body::End(_) => {}
+            Body::Exit(_)
+            | Body::Sigsys(_)
+            | Body::SeccompFilter(..)
+            | Body::Loss(_)
+            | Body::End(_)
+            | Body::Rules(_) => {}
         }
         self.processes.expire(header.ktime_ns);
     }

@@ -1,6 +1,6 @@
 //! Writes the seeds that are made from others: `make-corpus tests/corpus`. Run it when the record layouts change.
 //!
-//! Records come from the bundled capture, one of each kind. Seeds that are text are written by hand.
+//! Records come from the bundled capture, one of each kind that is in it. Seeds that are text are written by hand.
 use std::{
     collections::BTreeMap,
     env, fs,
@@ -8,7 +8,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use monitor::proto::v1::{Filter, Open, StartFrom, SubscribeRequest, subscribe_request::Request};
+use monitor::{
+    proto::v1::{Filter, Open, StartFrom, SubscribeRequest, subscribe_request::Request},
+    record,
+};
 use monitor_ebpf::record::{Header, Kind, SeccompFilterRecord};
 use prost::Message as _;
 use tests::capture::boundaries;
@@ -34,6 +37,7 @@ fn main() -> Result<()> {
             write(&corpus, "classic_bpf", "filter", &[&[0; 64], program].concat())?;
         }
     }
+    write(&corpus, "record", Kind::RULES.name(), &record::rules(1, [7; 32], 3))?;
     let mut stream = Vec::new();
     for record in &records {
         stream.extend(u16::try_from(record.len())?.to_le_bytes());
@@ -46,7 +50,7 @@ fn main() -> Result<()> {
     let open = Open {
         consumer: "corpus".into(),
         start_from: StartFrom::Cursor.into(),
-        cursor: "epoch:7:1:0".into(),
+        cursor: "epoch:7:1:0:0".into(),
         filter: Some(filter),
     };
     write(&corpus, "subscribe", "open", &SubscribeRequest { request: Some(Request::Open(open)) }.encode_to_vec())
