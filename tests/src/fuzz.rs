@@ -5,15 +5,22 @@
 //! `cd tests && cargo fuzz run NAME corpus/NAME`. What that finds goes into the corpus.
 #![expect(clippy::missing_panics_doc, reason = "a target's panic is its finding")]
 
-use std::{io::Cursor, time::Duration};
+use std::{collections::BTreeMap, io::Cursor, net::IpAddr, time::Duration};
 
 use monitor::{
     capture::Reader,
     decode::decode,
+    event::{
+        EventType,
+        field::{Argument, Field, Fields},
+        value::{Address, Value},
+    },
     pipeline::{Pipeline, Selection},
     proto::v1::Priority,
     report::Mode,
-    rules::{Condition, Options, RuleSet, Source, diagnostic::Diagnostic},
+    rules::{
+        self, AppendOutput, Condition, Options, RuleSet, Source, Supply, diagnostic::Diagnostic, reference::Reference,
+    },
     seccomp::classic::{self, Data, Instruction},
     sensor::btf::Btf,
     source::{Source as _, Status},
@@ -36,7 +43,7 @@ macro_rules! targets {
     };
 }
 
-targets!(record, stream, capture, btf, classic_bpf, rule_file, condition, subscribe);
+targets!(record, stream, capture, btf, classic_bpf, rule_file, condition, output, expected_counts, subscribe);
 
 /// One record from the kernel or a capture.
 pub fn record(bytes: &[u8]) {
@@ -115,9 +122,88 @@ pub fn rule_file(bytes: &[u8]) {
 /// A condition from the command line.
 pub fn condition(bytes: &[u8]) {
     let Ok(text) = str::from_utf8(bytes) else { return };
-    if let Err(diagnostics) = Condition::compile(text, "--where") {
-        assert!(!diagnostics.is_empty(), "what is refused is told");
-        diagnostics.iter().for_each(points_into_its_text);
+    match Condition::resolve(text, "--where", Supply::Caller) {
+        Ok(expr) => {
+            let Some(mut condition) = Condition::new(&expr) else { return };
+            for event_type in [EventType::EXECVE, EventType::OPENAT] {
+                let event = Shell(event_type);
+                let expected = Reference::new(&expr).matches(&event);
+                assert_eq!(condition.matches(event_type, &event), expected, "{text}");
+            }
+        }
+        Err(diagnostics) => {
+            assert!(!diagnostics.is_empty(), "what is refused is told");
+            diagnostics.iter().for_each(points_into_its_text);
+        }
+    }
+}
+
+/// An event with some values of every type.
+struct Shell(EventType);
+
+impl Fields for Shell {
+    fn value(&self, field: Field, argument: &Argument) -> Option<Value<'_>> {
+        match (field.info().name, argument) {
+            ("evt.type", _) => Some(Value::text(self.0.name())),
+            ("evt.num", _) => Some(Value::Uint(7)),
+            ("proc.name", _) | ("proc.aname", Argument::Index(2)) => Some(Value::text("bash")),
+            ("proc.cmdline", _) => Some(Value::text(b"bash -c \xff")),
+            ("fd.name", _) => Some(Value::text("/etc/passwd")),
+            ("proc.pid", _) => Some(Value::Int(42)),
+            ("evt.failed", _) => Some(Value::Bool(true)),
+            ("fd.sip", _) => Some(Value::Ip(Address(IpAddr::from([10, 0, 0, 1])))),
+            ("fd.types", _) => Some(Value::List(vec![Value::text("file")])),
+            _ => None,
+        }
+    }
+}
+
+/// The output of a rule, and what is added to it. Its values are those of an event that has none.
+pub fn output(bytes: &[u8]) {
+    struct Nothing;
+    impl Fields for Nothing {
+        fn value(&self, _: Field, _: &Argument) -> Option<Value<'_>> {
+            None
+        }
+    }
+    let Ok(text) = str::from_utf8(bytes) else { return };
+    let rule =
+        "- rule: R\n  desc: d\n  condition: evt.num > 0\n  output: x\n  priority: INFO\n  warn_evttypes: false\n";
+    let source = Source { name: "rules.yaml".into(), text: rule.into() };
+    let append_output = vec![AppendOutput { text: text.to_owned(), ..AppendOutput::default() }];
+    let options = Options { append_output, supply: Supply::Caller, ..Options::default() };
+    let loaded = RuleSet::load(&[source], &options);
+    loaded.diagnostics.iter().for_each(points_into_its_text);
+    if let Some(mut rules) = loaded.rules {
+        let mut rendered = 0;
+        rules.evaluate(EventType::EXECVE, &NumberOnly, |rule| {
+            let message = rule.render(&Nothing).message;
+            assert!(message.starts_with('x'), "what is added stands behind what is there: {message:?}");
+            rendered += 1;
+        });
+        assert_eq!(rendered, 1);
+    }
+}
+
+/// An event that has its number.
+struct NumberOnly;
+
+impl Fields for NumberOnly {
+    fn value(&self, field: Field, _: &Argument) -> Option<Value<'_>> {
+        (field.info().name == "evt.num").then_some(Value::Uint(1))
+    }
+}
+
+/// A file of expected counts.
+pub fn expected_counts(bytes: &[u8]) {
+    let Ok(text) = str::from_utf8(bytes) else { return };
+    match rules::expected_counts("expected.yaml", text) {
+        Ok(counts) => {
+            let found: BTreeMap<_, _> = counts.into_iter().filter(|(_, count)| *count > 0).collect();
+            let again = rules::expected_counts("expected.yaml", &rules::counts_text(&found));
+            assert_eq!(again.ok(), Some(found), "what is written is read");
+        }
+        Err(diagnostic) => points_into_its_text(&diagnostic),
     }
 }
 

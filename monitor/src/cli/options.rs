@@ -9,7 +9,7 @@ use crate::{
     output::stdout::Format,
     pipeline::Selection,
     proto::v1::{Finding, Priority},
-    rules::{self, Condition, Matching, RuleSet, diagnostic::Diagnostic},
+    rules::{self, AppendOutput, Condition, Matching, RuleSet, SUGGESTED_OUTPUT, diagnostic::Diagnostic},
 };
 
 /// Which rules.
@@ -30,9 +30,22 @@ pub(super) struct RuleArgs {
     /// Only rules with one of these tags
     #[arg(long, value_name = "TAG")]
     tag: Vec<String>,
+    /// Add this to the output of every rule: text with %field, `suggested` for the container fields that Falco adds, or
+    /// `none` [default: suggested with -o falco]
+    #[arg(long, value_name = "TEXT")]
+    append_output: Vec<String>,
 }
 
 impl RuleArgs {
+    /// With what the output format adds by itself: alerts in Falco's format say what Falco's say.
+    pub(super) fn for_format(&self, format: Format) -> Self {
+        let mut args = self.clone();
+        if args.append_output.is_empty() && format == Format::Falco {
+            args.append_output.push(SUGGESTED.to_owned());
+        }
+        args
+    }
+
     /// Reads and compiles the rules; what is wrong with them is on stderr already when this fails.
     pub(super) fn load(&self) -> Result<RuleSet> {
         self.load_with_digest().map(|(rules, _)| rules)
@@ -61,11 +74,24 @@ impl RuleArgs {
             enable: self.enable_rule.clone(),
             disable: self.disable_rule.clone(),
             tags: self.tag.clone(),
-            append_output: Vec::new(),
+            append_output: self.append_output.iter().filter_map(|text| appended(text)).collect(),
             supply: rules::Supply::Agent,
         };
         RuleSet::load(&files.sources, &options)
     }
+}
+
+/// Words of `--append-output` that are no text.
+const SUGGESTED: &str = "suggested";
+const NONE: &str = "none";
+
+fn appended(text: &str) -> Option<AppendOutput> {
+    let text = match text {
+        NONE => return None,
+        SUGGESTED => SUGGESTED_OUTPUT,
+        text => text,
+    };
+    Some(AppendOutput { text: text.to_owned(), ..AppendOutput::default() })
 }
 
 /// "2 errors and 1 warning in the rules".

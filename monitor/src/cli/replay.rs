@@ -39,7 +39,7 @@ pub(super) fn run(args: &Args) -> Result<Exit> {
     let mut exit = Exit::Done;
     for path in &args.captures {
         let name = path.display();
-        let selection = args.findings.selection(args.rules.load()?)?;
+        let selection = args.findings.selection(args.rules.for_format(args.findings.format()).load()?)?;
         let file = std::fs::File::open(path).with_context(|| format!("cannot open {name}"))?;
         let replayed = match Reader::new(file) {
             Ok(mut reader) => replay(&mut reader, selection, &args.findings)?,

@@ -1,8 +1,10 @@
 //! `monitor rules`: check rules and look into them. Needs no privileges.
 
+mod test;
+
 use std::{io::Write as _, path::PathBuf};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::ValueEnum;
 use serde::Serialize;
 
@@ -10,7 +12,10 @@ use super::{
     Exit,
     options::{self, RuleArgs},
 };
-use crate::rules::{self, diagnostic::Diagnostic};
+use crate::rules::{
+    self, Gaps, RuleSet,
+    diagnostic::{Diagnostic, nearest},
+};
 
 /// Options of `monitor rules`.
 #[derive(Clone, Debug, clap::Args)]
@@ -27,6 +32,10 @@ enum Command {
     List(ListArgs),
     /// List the fields that conditions and outputs can name
     Fields(FieldsArgs),
+    /// Show what a rule comes to: its condition with everything put in, its events, its fields
+    Explain(ExplainArgs),
+    /// Compare the findings of rules on captures with expected counts; exit code 1 if they differ
+    Test(test::Args),
 }
 
 #[derive(Clone, Debug, clap::Args)]
@@ -57,6 +66,18 @@ struct FieldsArgs {
     json: bool,
 }
 
+#[derive(Clone, Debug, clap::Args)]
+struct ExplainArgs {
+    /// Name of the rule
+    #[arg(value_name = "NAME")]
+    name: String,
+    #[command(flatten)]
+    rules: RuleArgs,
+    /// As JSON, for programs
+    #[arg(long)]
+    json: bool,
+}
+
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Format {
     /// For people, with the offending line
@@ -74,12 +95,30 @@ pub(super) fn run(args: &Args) -> Result<Exit> {
             print(&if args.json { rules::list_json(&loaded)? } else { rules::list_text(&loaded) })
         }
         Command::Fields(args) => print(&if args.json { rules::fields_json()? } else { rules::fields_text() }),
+        Command::Explain(args) => explain(args),
+        Command::Test(args) => test::run(args),
     }
 }
 
 fn print(text: &str) -> Result<Exit> {
     anstream::stdout().write_all(text.as_bytes())?;
     Ok(Exit::Done)
+}
+
+fn explain(args: &ExplainArgs) -> Result<Exit> {
+    let loaded = args.rules.load()?;
+    let same = |rule: &&rules::Rule| rule.name.eq_ignore_ascii_case(&args.name);
+    let Some(rule) = loaded.rules().find(|rule| rule.name == args.name).or_else(|| loaded.rules().find(same)) else {
+        bail!(not_found(&args.name, &loaded));
+    };
+    let explanation = rules::explain(rule);
+    print(&if args.json { serde_json::to_string_pretty(&explanation.json())? + "\n" } else { explanation.text() })
+}
+
+fn not_found(name: &str, rules: &RuleSet) -> String {
+    let help = nearest(name, rules.rules().map(|rule| &*rule.name));
+    let hint = help.unwrap_or_else(|| "`monitor rules list` shows those in use".to_owned());
+    format!("there is no rule `{name}` in use: {hint}")
 }
 
 fn check(args: &CheckArgs) -> Result<Exit> {
@@ -98,7 +137,12 @@ fn check(args: &CheckArgs) -> Result<Exit> {
                 anstream::eprintln!("{}", diagnostic.render());
             }
             match &loaded.rules {
-                Some(rules) => eprintln!("valid: {}", options::plural(rules.rules().count(), "rule")),
+                Some(rules) => {
+                    for line in Gaps::of(rules).lines() {
+                        eprintln!("note: {line}");
+                    }
+                    eprintln!("valid: {}", options::plural(rules.rules().count(), "rule"));
+                }
                 None => eprintln!("monitor: {}", options::summary(&loaded.diagnostics)),
             }
         }

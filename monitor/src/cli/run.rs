@@ -33,6 +33,7 @@ use crate::{
     pipeline::{Pipeline, Summary},
     proto::v1::Finding,
     report::Mode,
+    rules::Gaps,
     sensor::{Sensor, ktime_ns, load, realtime_ns},
     source::{self, Source as _},
 };
@@ -70,7 +71,11 @@ pub(super) struct Args {
 
 /// Runs the agent until it is told to stop.
 pub(super) fn run(args: Args) -> Result<Exit> {
-    let (rules, digest) = args.rules.load_with_digest()?;
+    let rules_args = args.rules.for_format(args.findings.format());
+    let (rules, digest) = rules_args.load_with_digest()?;
+    for line in Gaps::of(&rules).lines() {
+        say(format!("monitor: note: {line}"));
+    }
     let in_use = RulesInUse::new(&rules, digest);
     let selection = args.findings.selection(rules)?;
     load::check_build_and_privileges()?;
@@ -86,7 +91,7 @@ pub(super) fn run(args: Args) -> Result<Exit> {
     let serving = server.map(|server| server.start(Arc::clone(&hub), Arc::clone(&status)));
     let format = args.findings.format();
     let printer = Printer::start(format, Colour::of_stdout(), std::io::stdout(), std::io::stderr())?;
-    let new_rules = reload::start(args.rules, hangups, Arc::clone(&hub), Arc::clone(&status), stop.clone())?;
+    let new_rules = reload::start(rules_args, hangups, Arc::clone(&hub), Arc::clone(&status), stop.clone())?;
     eprintln!("monitor: ready");
 
     let mut flow = Flow {

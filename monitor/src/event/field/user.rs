@@ -6,8 +6,8 @@ use crate::event::value::Value;
 fields! {
     "user.uid", Uint32, [], None, "Uid of the thread.", "0"
         => Source::One(|c, _| c.process.map(|p| Value::Uint(p.task.uid.into())));
-    "user.name", Text, [], None, "User name from user table, root for 0, else <NA>.", "root"
-        => Source::Awaited;
+    "user.name", Text, [], None, "Name of the user: `root`, or `<NA>` for those that are known by number only.", "root"
+        => Source::One(|c, _| c.process.map(|p| Value::text(if p.task.uid == 0 { "root" } else { "<NA>" })));
     "user.homedir", Text, [], None, "Home dir.", "/root"
         => Source::Refused("users and groups are known by number only yet");
     "user.shell", Text, [], None, "Shell.", "/bin/bash"

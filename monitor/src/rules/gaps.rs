@@ -1,0 +1,117 @@
+//! What rules ask for and the sensor does not tell yet. It must be said: a rule that cannot match looks like peace.
+
+use std::collections::BTreeSet;
+
+use super::RuleSet;
+use crate::event::EventType;
+
+/// Names that are listed before the rest is counted.
+const MAX_NAMES: usize = 12;
+
+/// What is missing for some rules.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Gaps {
+    /// Rules in all.
+    pub rules: usize,
+    /// Rules of whose events none is sent.
+    pub blind: BTreeSet<String>,
+    /// Rules of whose events only some are sent.
+    pub partly_blind: BTreeSet<String>,
+    /// Events that rules name and that are not sent.
+    pub events: BTreeSet<&'static str>,
+    /// Other rules that ask for a field that no event tells.
+    pub without_fields: BTreeSet<String>,
+    /// Such fields.
+    pub fields: BTreeSet<&'static str>,
+}
+
+impl Gaps {
+    /// Of a live run with these rules.
+    pub fn of(rules: &RuleSet) -> Self {
+        let mut gaps = Self::default();
+        for rule in rules.rules() {
+            gaps.rules += 1;
+            let (sent, missing): (Vec<_>, Vec<_>) =
+                rule.event_types.iter().partition(|event_type| EventType::LIVE.contains(event_type));
+            // Those that name no event type take what comes.
+            if missing.len() + sent.len() < EventType::COUNT / 2 {
+                gaps.events.extend(missing.iter().map(|event_type| event_type.name()));
+                match (sent.is_empty(), missing.is_empty()) {
+                    (true, false) => {
+                        gaps.blind.insert(rule.name.clone());
+                        continue;
+                    }
+                    (false, false) => drop(gaps.partly_blind.insert(rule.name.clone())),
+                    _ => {}
+                }
+            }
+            let awaited: Vec<_> = rule.expr.fields().into_iter().filter(|field| field.info().is_awaited()).collect();
+            if !awaited.is_empty() {
+                gaps.without_fields.insert(rule.name.clone());
+                gaps.fields.extend(awaited.iter().map(|field| field.info().name));
+            }
+        }
+        gaps
+    }
+
+    /// One line for each kind of gap.
+    pub fn lines(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        let (blind, partly) = (self.blind.len(), self.partly_blind.len());
+        if blind + partly > 0 {
+            lines.push(format!(
+                "of {} rules {blind} cannot match live and {partly} not for all of their events: the sensor does not send {} yet",
+                self.rules,
+                some(&self.events)
+            ));
+        }
+        if !self.fields.is_empty() {
+            lines.push(format!(
+                "{} more rules ask for fields that no event tells yet and that have no value: {}",
+                self.without_fields.len(),
+                some(&self.fields)
+            ));
+        }
+        lines
+    }
+}
+
+fn some(names: &BTreeSet<&'static str>) -> String {
+    let shown: Vec<_> = names.iter().take(MAX_NAMES).copied().collect();
+    match names.len().saturating_sub(MAX_NAMES) {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::{Options, Source};
+
+    fn gaps(condition: &str) -> Gaps {
+        let text = format!("- rule: A\n  desc: d\n  condition: {condition}\n  output: o\n  priority: INFO\n");
+        let loaded = RuleSet::load(&[Source { name: "r".into(), text: text.into() }], &Options::default());
+        Gaps::of(&loaded.rules.unwrap())
+    }
+
+    #[test]
+    fn what_is_not_sent_is_named() {
+        assert!(gaps("evt.type = execve and proc.name = x").lines().is_empty());
+        let blind = gaps("evt.type in (connect, setns)");
+        assert_eq!(
+            (blind.blind.len(), blind.events.iter().copied().collect::<Vec<_>>()),
+            (1, vec!["connect", "setns"])
+        );
+        assert_eq!(gaps("evt.type in (connect, execve)").partly_blind.len(), 1);
+        let awaited = gaps("evt.type = execve and proc.tty != 0");
+        assert_eq!(awaited.fields.iter().copied().collect::<Vec<_>>(), ["proc.tty"]);
+        assert!(awaited.lines()[0].contains("proc.tty"), "{:?}", awaited.lines());
+    }
+
+    #[test]
+    fn the_rules_that_ship_have_no_gaps() {
+        let loaded = RuleSet::load(&[Source::builtin()], &Options::default());
+        assert_eq!(Gaps::of(&loaded.rules.unwrap()).lines(), [""; 0]);
+    }
+}
