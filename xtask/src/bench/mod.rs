@@ -15,6 +15,7 @@ mod memory;
 mod replay;
 mod report;
 mod ring;
+mod rules;
 mod start;
 mod statistics;
 
@@ -69,6 +70,9 @@ enum Name {
     Memory,
     /// Time to readiness and to the first event
     Start,
+    /// Cost of rules per event, by their number
+    #[value(alias = "rules_scaling")]
+    RulesScaling,
 }
 
 impl Name {
@@ -80,7 +84,7 @@ impl Name {
             Self::OpenClose => Some(Load::OpenClose),
             Self::OpenWrite => Some(Load::OpenWrite),
             Self::ForkExec => Some(Load::ForkExec),
-            Self::Ring | Self::Replay | Self::Memory | Self::Start => None,
+            Self::Ring | Self::Replay | Self::Memory | Self::Start | Self::RulesScaling => None,
         }
     }
 }
@@ -121,6 +125,7 @@ impl Bench {
                 Name::Replay => replay::measure(self)?,
                 Name::Memory => memory::measure(self)?,
                 Name::Start => start::measure(self)?,
+                Name::RulesScaling => rules::measure()?,
                 _ => Vec::new(),
             });
         }
