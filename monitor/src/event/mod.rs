@@ -3,8 +3,11 @@
 //! An [`Event`] borrows its strings from the record's bytes; whoever needs them longer copies them. [`field`] is how rules
 //! and outputs look at an event.
 
+pub mod call;
 pub mod field;
+pub mod listed;
 pub mod path;
+pub mod schema;
 mod table;
 pub mod value;
 
@@ -12,7 +15,10 @@ use monitor_ebpf::record::{
     CgroupAttachRecord, EndRecord, ExitRecord, FileFacts, ForkRecord, Header, LossRecord, RulesRecord,
     SeccompCallRecord, SeccompFilterRecord, SessionRecord, SigsysRecord, TaskFacts,
 };
+use zerocopy::FromZeros as _;
 
+use call::Call;
+use listed::{Descriptor, Group, Interface, Machine, Thread, User};
 use path::RawPath;
 
 /// One decoded record.
@@ -22,6 +28,15 @@ pub struct Event<'a> {
     pub header: Header,
     /// What.
     pub body: Body<'a>,
+}
+
+impl<'a> Event<'a> {
+    /// An event that no record stands behind: its header has the time, in nanoseconds since 1970, and the thread, as far as
+    /// there are such.
+    pub fn unrecorded(ts_ns: u64, tid: i64, body: Body<'a>) -> Self {
+        let tid = u32::try_from(tid).unwrap_or_default();
+        Self { header: Header { ktime_ns: ts_ns, tid, ..Header::new_zeroed() }, body }
+    }
 }
 
 /// What a record tells, one variant per kind.
@@ -55,6 +70,22 @@ pub enum Body<'a> {
     End(EndRecord),
     /// Rules that apply from here on.
     Rules(RulesRecord),
+    /// An event in the layout of Falco's event table.
+    Call(Call<'a>),
+    /// The machine that a capture was made on.
+    Machine(Machine<'a>),
+    /// A thread that existed when a capture began.
+    ListedThread(Thread<'a>),
+    /// A descriptor that was open then.
+    ListedDescriptor(Descriptor<'a>),
+    /// A network interface.
+    ListedInterface(Interface<'a>),
+    /// A user.
+    ListedUser(User<'a>),
+    /// A group.
+    ListedGroup(Group<'a>),
+    /// Another capture begins within the file: whatever was known before is void.
+    Section,
 }
 
 /// A successful exec.

@@ -72,7 +72,15 @@ impl State {
             | Body::SeccompFilter(..)
             | Body::Loss(_)
             | Body::End(_)
-            | Body::Rules(_) => {}
+            | Body::Rules(_)
+            | Body::Call(_)
+            | Body::Machine(_)
+            | Body::ListedThread(_)
+            | Body::ListedDescriptor(_)
+            | Body::ListedInterface(_)
+            | Body::ListedUser(_)
+            | Body::ListedGroup(_)
+            | Body::Section => {}
         }
         self.processes.expire(header.ktime_ns);
     }
