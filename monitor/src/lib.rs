@@ -16,6 +16,7 @@ pub mod proto;
 pub mod record;
 pub mod report;
 pub mod rules;
+pub mod scap;
 pub mod seccomp;
 pub mod sensor;
 pub mod source;

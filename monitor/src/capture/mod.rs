@@ -8,9 +8,11 @@
 //! All numbers are little-endian. A gzip of that is read as well.
 
 mod reader;
+pub(crate) mod unpacked;
 mod writer;
 
 pub use reader::Reader;
+pub use unpacked::Unpacked;
 pub use writer::Writer;
 
 /// First bytes of a capture.

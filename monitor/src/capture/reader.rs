@@ -2,25 +2,27 @@
 
 use std::{
     fs::File,
-    io::{BufRead, BufReader, ErrorKind, Read, Seek},
+    io::{BufReader, Read},
     path::Path,
     time::Duration,
 };
 
-use flate2::read::MultiGzDecoder;
 use monitor_ebpf::record::{ABI_VERSION, Kind, MAX_RECORD_BYTES};
 
-use super::{FRAME_BYTES, HEADER_BYTES, MAGIC};
+use super::{
+    FRAME_BYTES, HEADER_BYTES, MAGIC,
+    unpacked::{Unpacked, broken, read_full},
+};
 use crate::source::{Source, SourceError, Status};
 
-/// First bytes of a gzip member.
-const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
+/// Bytes of the unpacked stream that are read at once.
+const BUFFER_BYTES: usize = 1 << 16;
 /// Records passed on in one call.
 const BATCH: usize = 1024;
 
 /// A capture being read. Holds one record at a time.
 pub struct Reader {
-    input: Box<dyn Read + Send>,
+    input: BufReader<Unpacked>,
     /// Bytes of the (unpacked) stream consumed so far.
     offset: u64,
     buffer: Vec<u8>,
@@ -34,13 +36,15 @@ impl Reader {
     }
 
     /// Reads a capture, plain or gzip.
-    pub fn new(input: impl Read + Seek + Send + 'static) -> Result<Self, SourceError> {
-        let mut input = BufReader::with_capacity(1 << 16, input);
-        let gzip = input.fill_buf()?.starts_with(&GZIP_MAGIC);
-        let mut input: Box<dyn Read + Send> =
-            if gzip { Box::new(BufReader::new(MultiGzDecoder::new(input))) } else { Box::new(input) };
+    pub fn new(input: impl Read + Send + 'static) -> Result<Self, SourceError> {
+        Self::unpacked(Unpacked::new(input)?)
+    }
+
+    /// Reads a capture that was opened, and perhaps looked at, before.
+    pub fn unpacked(input: Unpacked) -> Result<Self, SourceError> {
+        let mut input = BufReader::with_capacity(BUFFER_BYTES, input);
         let mut header = [0; HEADER_BYTES];
-        let got = fill(&mut input, &mut header)?;
+        let got = read_full(&mut input, &mut header).map_err(|error| broken(0, error))?;
         let (magic, rest) = header.split_at(MAGIC.len());
         if !magic.starts_with(MAGIC.get(..got.min(MAGIC.len())).unwrap_or_default()) {
             return Err(SourceError::Format(describe(&header)));
@@ -75,7 +79,7 @@ impl Reader {
         let Some(record) = self.buffer.get_mut(..len) else {
             return Err(damaged(self.offset, "a record is longer than any record can be"));
         };
-        let got = read_full(&mut self.input, record).map_err(|error| io(self.offset, error))?;
+        let got = read_full(&mut self.input, record).map_err(|error| broken(self.offset, error))?;
         if got < len {
             return Err(damaged(self.offset, "the file ends inside a record"));
         }
@@ -87,7 +91,7 @@ impl Reader {
     }
 
     fn fill_frame(&mut self, frame: &mut [u8]) -> Result<usize, SourceError> {
-        read_full(&mut self.input, frame).map_err(|error| io(self.offset, error))
+        read_full(&mut self.input, frame).map_err(|error| broken(self.offset, error))
     }
 }
 
@@ -114,34 +118,6 @@ fn describe(header: &[u8]) -> String {
         return "this is a .scap file, and this version replays only captures of `monitor record`".into();
     }
     format!("the file does not begin with {:?}", str::from_utf8(MAGIC).unwrap_or_default())
-}
-
-/// Reads until the buffer is full or the input ends.
-fn read_full(input: &mut dyn Read, buffer: &mut [u8]) -> std::io::Result<usize> {
-    let mut got = 0;
-    while let Some(rest) = buffer.get_mut(got..).filter(|rest| !rest.is_empty()) {
-        match input.read(rest) {
-            Ok(0) => break,
-            Ok(more) => got += more,
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(got)
-}
-
-fn fill(input: &mut dyn Read, buffer: &mut [u8]) -> Result<usize, SourceError> {
-    read_full(input, buffer).map_err(|error| io(0, error))
-}
-
-/// A gzip that is cut or broken is damage, not a failing disk.
-fn io(offset: u64, error: std::io::Error) -> SourceError {
-    match error.kind() {
-        ErrorKind::UnexpectedEof | ErrorKind::InvalidData | ErrorKind::InvalidInput => {
-            SourceError::Damaged { offset, reason: format!("the gzip stream is broken: {error}") }
-        }
-        _ => SourceError::Io(error),
-    }
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> u32 {

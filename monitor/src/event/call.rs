@@ -44,6 +44,21 @@ impl<'a> Params<'a> {
         self.lengths.len() / if self.wide { 4 } else { 2 }
     }
 
+    /// Their lengths, as they were given.
+    pub(crate) const fn lengths(&self) -> &'a [u8] {
+        self.lengths
+    }
+
+    /// Their values, as they were given.
+    pub(crate) const fn values(&self) -> &'a [u8] {
+        self.values
+    }
+
+    /// Whether lengths have four bytes.
+    pub(crate) const fn is_wide(&self) -> bool {
+        self.wide
+    }
+
     /// Whether there are none.
     pub const fn is_empty(&self) -> bool {
         self.len() == 0

@@ -23,6 +23,8 @@ pub(super) struct Facts {
     pub(super) flags: BTreeMap<String, Vec<(String, u32)>>,
     /// System calls by their `PPM_SC` number: name, and number on x86-64.
     pub(super) syscalls: BTreeMap<u16, (String, Option<u16>)>,
+    /// How events of old captures become those of today.
+    pub(super) conversions: Vec<Conversion>,
     /// Names of all events, and how many codes each has.
     pub(super) types: BTreeMap<String, u32>,
 }
@@ -51,6 +53,17 @@ pub(super) struct Param {
     pub(super) detail: Option<String>,
 }
 
+pub(super) struct Conversion {
+    pub(super) code: usize,
+    /// How many parameters the capture has.
+    pub(super) params: usize,
+    pub(super) action: String,
+    /// The constant of the event that it becomes, or empty.
+    pub(super) becomes: String,
+    /// Names of parameters, and where their values come from.
+    pub(super) values: Vec<(String, String)>,
+}
+
 impl Facts {
     pub(super) fn read(dir: &Path) -> Result<Self> {
         let mut events = Vec::new();
@@ -69,6 +82,7 @@ impl Facts {
             let number = if number == NOTHING { None } else { Some(number.parse()?) };
             syscalls.insert(row.cell(0)?.parse()?, (row.cell(1)?.to_owned(), number));
         }
+        let conversions = rows(&dir.join("scap-conversions.tsv"))?.iter().map(conversion).collect::<Result<_>>()?;
         let mut types = BTreeMap::<String, u32>::new();
         for event in events.iter().filter(|event: &&Event| !event.is_unused()) {
             *types.entry(event.name.clone()).or_default() += 1;
@@ -77,7 +91,7 @@ impl Facts {
             types.entry(name.clone()).or_default();
         }
         types.extend(OWN.iter().map(|own| ((*own).to_owned(), 1)));
-        Ok(Self { events, flags, syscalls, types })
+        Ok(Self { events, flags, syscalls, conversions, types })
     }
 
     /// Names of all parameters.
@@ -89,6 +103,20 @@ impl Facts {
     pub(super) fn event_type(&self, name: &str) -> Result<usize> {
         self.types.keys().position(|known| known == name).with_context(|| format!("no event type {name}"))
     }
+}
+
+fn conversion(row: &Row) -> Result<Conversion> {
+    let values = row.cell(5)?.split("; ").filter(|text| !text.is_empty()).map(|text| {
+        let (name, value) = text.split_once('=').with_context(|| format!("`{text}` says no value"))?;
+        Ok((name.to_owned(), value.to_owned()))
+    });
+    Ok(Conversion {
+        code: row.cell(0)?.parse()?,
+        params: row.cell(2)?.parse()?,
+        action: row.cell(3)?.to_owned(),
+        becomes: row.cell(4)?.trim_start_matches("PPME_").to_owned(),
+        values: values.collect::<Result<_>>()?,
+    })
 }
 
 fn event(row: &Row) -> Result<Event> {

@@ -1,8 +1,10 @@
 //! `cargo xtask tables DIR`: makes the tables of Falco's event schema from the facts about it.
 //!
-//! DIR holds tables of tab-separated values: `scap-events.tsv`, `scap-flags.tsv` and `scap-syscalls.tsv`. What is made is
-//! committed, so that building needs no DIR; `--check` says whether it is current, and so does a test where DIR is there.
+//! DIR holds tables of tab-separated values: `scap-events.tsv`, `scap-flags.tsv`, `scap-syscalls.tsv` and
+//! `scap-conversions.tsv`. What is made is committed, so that building needs no DIR; `--check` says whether it is current, and
+//! so does a test where DIR is there.
 
+mod conversions;
 mod facts;
 mod names;
 mod schema;
@@ -45,6 +47,7 @@ fn make(dir: &Path) -> Result<Vec<(&'static str, String)>> {
     Ok(vec![
         ("monitor/src/event/table.rs", names::make(&facts)),
         ("monitor/src/event/schema/table.rs", schema::make(&facts)?),
+        ("monitor/src/scap/convert/table.rs", conversions::make(&facts)?),
     ])
 }
 

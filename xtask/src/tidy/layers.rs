@@ -26,7 +26,7 @@ const IMPURE: &[(&str, &[&str])] = &[
 /// Macros that write.
 const PRINTING: &[&str] = &["print", "println", "eprint", "eprintln", "dbg"];
 /// The sources. Below them nobody knows whether the bytes are live, from a file or from a test.
-const SOURCES: &[&str] = &["sensor", "capture"];
+const SOURCES: &[&str] = &["sensor", "capture", "scap"];
 
 pub(super) fn check(source: &Source<'_>) -> Vec<Finding> {
     if !PURE.iter().any(|module| is_in(&source.file.path, module)) || source.is_test() {

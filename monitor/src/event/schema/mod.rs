@@ -332,6 +332,57 @@ pub enum ParamType {
     Pid32,
 }
 
+impl ParamType {
+    /// How many bytes a value has, unless it is one of varying length.
+    pub const fn fixed_len(self) -> Option<usize> {
+        match self {
+            Self::Int8
+            | Self::Uint8
+            | Self::Flags8
+            | Self::EnumFlags8
+            | Self::SigType
+            | Self::L4Proto
+            | Self::SockFamily => Some(1),
+            Self::Int16 | Self::Uint16 | Self::Flags16 | Self::EnumFlags16 | Self::SyscallId | Self::Port => Some(2),
+            Self::Int32
+            | Self::Uint32
+            | Self::Flags32
+            | Self::EnumFlags32
+            | Self::Bool
+            | Self::Uid
+            | Self::Gid
+            | Self::Mode
+            | Self::SigSet
+            | Self::Fd32
+            | Self::Pid32
+            | Self::Ipv4Addr => Some(4),
+            Self::Int64
+            | Self::Uint64
+            | Self::Errno
+            | Self::Fd
+            | Self::Pid
+            | Self::RelTime
+            | Self::AbsTime
+            | Self::Double => Some(8),
+            Self::Ipv6Addr => Some(16),
+            Self::CharBuf
+            | Self::ByteBuf
+            | Self::FsPath
+            | Self::FsRelPath
+            | Self::FdList
+            | Self::Dyn
+            | Self::SockAddr
+            | Self::SockTuple
+            | Self::CharBufArray
+            | Self::CharBufPairArray
+            | Self::Ipv4Net
+            | Self::Ipv6Net
+            | Self::IpAddr
+            | Self::IpNet => None,
+        }
+    }
+}
+
 /// How a parameter is printed (`PF_*`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Format {
