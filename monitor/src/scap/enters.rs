@@ -5,10 +5,7 @@
 
 use hashbrown::HashMap;
 
-use crate::event::{
-    call::Params,
-    schema::{Code, Flags},
-};
+use crate::event::{call::Params, schema::Code};
 
 /// Threads of one generation; there are two.
 const MAX_THREADS: usize = 8192;
@@ -29,7 +26,8 @@ pub(super) struct Enters {
     evicted: u64,
 }
 
-struct Enter {
+/// An event that is kept.
+pub(super) struct Enter {
     /// Which event, unless it was used.
     code: Option<Code>,
     lengths: u16,
@@ -45,46 +43,26 @@ impl Enters {
 
     /// Keeps a thread's event in the place of an earlier one.
     pub(super) fn keep(&mut self, tid: i64, code: Code, params: Params<'_>) {
-        let (lengths, values) = (params.lengths(), params.values());
-        let mut enter =
-            Enter { code: Some(code), lengths: 0, len: 0, inline: [0; INLINE_BYTES], outline: Box::default() };
-        let len = lengths.len() + values.len();
-        let (Ok(short), Ok(short_lengths)) = (u16::try_from(len), u16::try_from(lengths.len())) else { return };
-        (enter.len, enter.lengths) = (short, short_lengths);
-        if let Some((room, values_room)) =
-            enter.inline.get_mut(..len).and_then(|room| room.split_at_mut_checked(lengths.len()))
-        {
-            room.copy_from_slice(lengths);
-            values_room.copy_from_slice(values);
-        } else {
-            enter.outline = [lengths, values].concat().into();
-            self.bytes += len;
-        }
-        if let Some(before) = self.young.insert(tid, enter) {
-            self.bytes -= before.outline.len();
-        } else if self.young.len() >= MAX_THREADS {
-            self.age();
-        }
+        let enter = match self.young.get_mut(&tid) {
+            Some(enter) => enter,
+            None => {
+                if self.young.len() >= MAX_THREADS {
+                    self.age();
+                }
+                self.young.entry(tid).or_default()
+            }
+        };
+        self.bytes -= enter.outline.len();
+        enter.set(code, params);
+        self.bytes += enter.outline.len();
         if self.bytes > MAX_BYTES {
             self.age();
         }
     }
 
     /// The event with which a thread entered the call that it is in.
-    pub(super) fn get(&self, tid: i64) -> Option<(Code, Params<'_>)> {
-        let enter = self.young.get(&tid).or_else(|| self.old.get(&tid))?;
-        let code = enter.code?;
-        let bytes = if enter.outline.is_empty() { enter.inline.get(..enter.len.into())? } else { &enter.outline };
-        let (lengths, values) = bytes.split_at_checked(enter.lengths.into())?;
-        let wide = code.info()?.flags.has(Flags::LARGE_PAYLOAD);
-        Some((code, Params::new(lengths, values, wide)))
-    }
-
-    /// The thread has left the call.
-    pub(super) fn used(&mut self, tid: i64) {
-        if let Some(enter) = self.young.get_mut(&tid).or_else(|| self.old.get_mut(&tid)) {
-            enter.code = None;
-        }
+    pub(super) fn get(&mut self, tid: i64) -> Option<&mut Enter> {
+        self.young.get_mut(&tid).or_else(|| self.old.get_mut(&tid)).filter(|enter| enter.code.is_some())
     }
 
     /// Forgets all.
@@ -104,12 +82,57 @@ impl Enters {
     }
 }
 
+impl Default for Enter {
+    fn default() -> Self {
+        Self { code: None, lengths: 0, len: 0, inline: [0; INLINE_BYTES], outline: Box::default() }
+    }
+}
+
+impl Enter {
+    fn set(&mut self, code: Code, params: Params<'_>) {
+        let (lengths, values) = (params.lengths(), params.values());
+        let len = lengths.len() + values.len();
+        let (Ok(short), Ok(short_lengths)) = (u16::try_from(len), u16::try_from(lengths.len())) else {
+            self.code = None;
+            return;
+        };
+        (self.code, self.len, self.lengths) = (Some(code), short, short_lengths);
+        let room = self.inline.get_mut(..len).and_then(|room| room.split_at_mut_checked(lengths.len()));
+        match room {
+            Some((lengths_room, values_room)) => {
+                lengths_room.copy_from_slice(lengths);
+                values_room.copy_from_slice(values);
+                self.outline = Box::default();
+            }
+            None => self.outline = [lengths, values].concat().into(),
+        }
+    }
+
+    /// Which event, unless it was used.
+    pub(super) const fn code(&self) -> Option<Code> {
+        self.code
+    }
+
+    /// Its parameters. No event of entering a call is one with lengths of four bytes.
+    pub(super) fn params(&self) -> Params<'_> {
+        let inline = self.inline.get(..self.len.into()).unwrap_or_default();
+        let bytes = if self.outline.is_empty() { inline } else { &self.outline };
+        let (lengths, values) = bytes.split_at_checked(self.lengths.into()).unwrap_or_default();
+        Params::new(lengths, values, false)
+    }
+
+    /// Its call was left.
+    pub(super) const fn used(&mut self) {
+        self.code = None;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn code(enters: &Enters, tid: i64) -> Option<Code> {
-        enters.get(tid).map(|(code, _)| code)
+    fn code(enters: &mut Enters, tid: i64) -> Option<Code> {
+        enters.get(tid)?.code()
     }
 
     #[test]
@@ -117,16 +140,17 @@ mod tests {
         let mut enters = Enters::default();
         for (tid, len) in [(1, 8), (2, 56), (3, 54), (4, 5000)] {
             enters.keep(tid, Code::SYSCALL_READ_E, Params::new(&[1, 2], &vec![7; len], false));
-            let (code, params) = enters.get(tid).unwrap();
-            assert_eq!((code, params), (Code::SYSCALL_READ_E, Params::new(&[1, 2], &vec![7; len], false)));
+            let enter = enters.get(tid).unwrap();
+            let values = vec![7; len];
+            assert_eq!(enter.code(), Some(Code::SYSCALL_READ_E));
+            assert_eq!(enter.params(), Params::new(&[1, 2], &values, false));
         }
         enters.keep(1, Code::SYSCALL_WRITE_E, Params::new(&[], &[], false));
-        assert_eq!(code(&enters, 1), Some(Code::SYSCALL_WRITE_E));
-        enters.used(1);
-        enters.used(99);
-        assert_eq!((code(&enters, 1), code(&enters, 2)), (None, Some(Code::SYSCALL_READ_E)));
+        assert_eq!(code(&mut enters, 1), Some(Code::SYSCALL_WRITE_E));
+        enters.get(1).unwrap().used();
+        assert_eq!((code(&mut enters, 1), code(&mut enters, 2)), (None, Some(Code::SYSCALL_READ_E)));
         enters.clear();
-        assert_eq!((code(&enters, 2), enters.evicted()), (None, 0));
+        assert_eq!((code(&mut enters, 2), enters.evicted()), (None, 0));
     }
 
     #[test]
@@ -137,7 +161,7 @@ mod tests {
             enters.keep(tid, Code::SYSCALL_READ_E, Params::new(&[1, 2], &[0; 100], false));
         }
         let kept = (0..threads).filter(|tid| enters.get(*tid).is_some()).count();
-        assert!((MAX_THREADS..=2 * MAX_THREADS).contains(&kept) && code(&enters, threads - 1).is_some(), "{kept}");
+        assert!((MAX_THREADS..=2 * MAX_THREADS).contains(&kept) && code(&mut enters, threads - 1).is_some(), "{kept}");
         assert_eq!(enters.evicted() + kept as u64, 100_000);
     }
 

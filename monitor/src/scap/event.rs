@@ -1,9 +1,10 @@
 //! An event's header, and where its parameters lie.
 
-use std::ops::Range;
-
 use super::{Flaw, block::EventBlock};
-use crate::event::schema::{Code, EventInfo, Flags};
+use crate::event::{
+    call::Params,
+    schema::{Code, EventInfo, Flags},
+};
 
 /// Bytes of an event's header that says how many parameters there are.
 const HEADER_BYTES: usize = 26;
@@ -12,73 +13,91 @@ const V1_HEADER_BYTES: usize = 22;
 /// The event is there for what is known of the machine alone.
 const STATE_ONLY: u32 = 1;
 
-/// An event where it lies.
-#[derive(Clone, Debug)]
+/// An event where it lies. Offsets are into the buffer that its block is in.
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Frame {
+    pub(super) info: &'static EventInfo,
     pub(super) ts_ns: u64,
     pub(super) tid: i64,
     pub(super) cpu: u16,
     pub(super) state_only: bool,
-    pub(super) info: &'static EventInfo,
     /// Whether lengths of parameters have four bytes.
     pub(super) wide: bool,
-    /// Where in the body the lengths of the parameters are.
-    pub(super) lengths: Range<usize>,
-    /// Where in the body the values are.
-    pub(super) values: Range<usize>,
+    /// Where the lengths of the parameters are, and behind them the values.
+    pub(super) lengths: usize,
+    pub(super) values: usize,
+    pub(super) end: usize,
+}
+
+impl Frame {
+    #[inline]
+    pub(super) fn params<'a>(&self, buffer: &'a [u8]) -> Params<'a> {
+        let lengths = buffer.get(self.lengths..self.values).unwrap_or_default();
+        Params::new(lengths, buffer.get(self.values..self.end).unwrap_or_default(), self.wide)
+    }
+
+    pub(super) const fn count(&self) -> usize {
+        (self.values - self.lengths) / if self.wide { 4 } else { 2 }
+    }
 }
 
 /// What a block's body turned out to be.
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Parsed {
-    Event(Frame),
+    Event,
     /// An event of a code that is beyond the table.
     Unknown,
     /// An event of a code that only fills a pair.
     Unused,
 }
 
-/// The event in a block's body.
+/// Finds the event in a block's body, which begins at `at` in its buffer. It is left in `frame` instead of being returned:
+/// a structure that passes through several hands on its way costs more than all the reading of it.
 #[inline]
-pub(super) fn parse(block: EventBlock, body: &[u8]) -> Result<Parsed, Flaw> {
-    let (Some(cpu), Some(flags)) = (body.first_chunk(), body.get(2..)) else { return Err(too_short()) };
-    let (flags, start) = match flags.first_chunk() {
-        Some(flags) if block.flags => (u32::from_le_bytes(*flags), 6),
-        _ => (0, 2),
-    };
+pub(super) fn parse(block: EventBlock, body: &[u8], at: usize, frame: &mut Option<Frame>) -> Result<Parsed, Flaw> {
+    let Some(cpu) = u16_at(body, 0) else { return Err(too_short()) };
+    let (flags, start) = if block.flags { (u32_at(body, 2).unwrap_or_default(), 6) } else { (0, 2) };
     let header_bytes = if block.counted { HEADER_BYTES } else { V1_HEADER_BYTES };
-    let Some(event) = body.get(start..) else { return Err(too_short()) };
-    let Some(header) = event.first_chunk::<V1_HEADER_BYTES>().filter(|_| event.len() >= header_bytes) else {
+    let event = body.get(start..).unwrap_or_default();
+    let (Some(ts_ns), Some(tid), Some(len), Some(code)) =
+        (u64_at(event, 0), u64_at(event, 8), u32_at(event, 16), u16_at(event, 20))
+    else {
         return Err(too_short());
     };
-    let [t0, t1, t2, t3, t4, t5, t6, t7, i0, i1, i2, i3, i4, i5, i6, i7, l0, l1, l2, l3, c0, c1] = *header;
-    let code = Code(u16::from_le_bytes([c0, c1]));
+    let code = Code(code);
     let Some(info) = code.info() else {
         return Ok(if code.0 < Code::COUNT { Parsed::Unused } else { Parsed::Unknown });
     };
-    let len = u32::from_le_bytes([l0, l1, l2, l3]) as usize;
-    let Some(rest) = event.get(header_bytes..len) else { return Err(wrong_length(info, len, event.len())) };
+    let Some(rest) = event.get(header_bytes..len as usize) else { return Err(wrong_length(info, len, event.len())) };
     let (wide, count, values_len) = if block.counted {
         let wide = info.flags.has(Flags::LARGE_PAYLOAD);
-        let count =
-            event.get(V1_HEADER_BYTES..).and_then(<[u8]>::first_chunk).map_or(0, |count| u32::from_le_bytes(*count));
-        let count = count as usize;
+        let count = u32_at(event, V1_HEADER_BYTES).unwrap_or_default() as usize;
         (wide, count, sum(rest, count, wide).ok_or_else(|| do_not_fit(info))?)
     } else {
         let (count, values_len) = recover(info, rest)?;
         (false, count, values_len)
     };
-    let lengths = start + header_bytes;
+    let lengths = at + start + header_bytes;
     let values = lengths + count * if wide { 4 } else { 2 };
-    Ok(Parsed::Event(Frame {
-        ts_ns: u64::from_le_bytes([t0, t1, t2, t3, t4, t5, t6, t7]),
-        tid: i64::from_le_bytes([i0, i1, i2, i3, i4, i5, i6, i7]),
-        cpu: u16::from_le_bytes(*cpu),
-        state_only: flags & STATE_ONLY != 0,
-        info,
-        wide,
-        lengths: lengths..values,
-        values: values..values + values_len,
-    }))
+    let state_only = flags & STATE_ONLY != 0;
+    let end = values + values_len;
+    *frame = Some(Frame { info, ts_ns, tid: tid.cast_signed(), cpu, state_only, wide, lengths, values, end });
+    Ok(Parsed::Event)
+}
+
+#[inline]
+fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+    bytes.get(at..)?.first_chunk().copied().map(u16::from_le_bytes)
+}
+
+#[inline]
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    bytes.get(at..)?.first_chunk().copied().map(u32::from_le_bytes)
+}
+
+#[inline]
+fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
+    bytes.get(at..)?.first_chunk().copied().map(u64::from_le_bytes)
 }
 
 /// Bytes of the values behind this many lengths, if all of that fits.
@@ -123,7 +142,7 @@ fn too_short() -> Flaw {
 }
 
 #[cold]
-fn wrong_length(info: &EventInfo, said: usize, there: usize) -> Flaw {
+fn wrong_length(info: &EventInfo, said: u32, there: usize) -> Flaw {
     format!("an event ({}) says that it has {said} bytes, of which its block has {there}", info.name).into()
 }
 

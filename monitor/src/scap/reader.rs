@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     capture::Unpacked,
-    event::{Body, Event, call::Call, call::Params, schema::Code},
+    event::{Body, Event, call::Call, schema::Code},
     source::SourceError,
 };
 
@@ -35,6 +35,10 @@ pub struct Reader {
     lent: usize,
     /// The list whose entries are being read.
     list: Option<OpenList>,
+    /// The event that came last.
+    frame: Option<Frame>,
+    /// Its parameters are those that the upgrade built.
+    is_built: bool,
     upgrade: Upgrade,
     /// Number of the last event.
     number: u64,
@@ -83,20 +87,14 @@ struct OpenList {
 }
 
 /// What is to be lent.
+#[derive(Clone, Copy)]
 enum Item {
     Section,
     Machine,
+    /// An entry of [`Reader::list`].
     Entry(OpenList),
-    Event(Found),
-}
-
-/// An event, and where its parameters are.
-struct Found {
-    frame: Frame,
-    /// Where in the buffer the block's body is.
-    body: usize,
-    /// What it became, with parameters that were built.
-    built: bool,
+    /// [`Reader::frame`].
+    Event,
 }
 
 impl Reader {
@@ -116,6 +114,8 @@ impl Reader {
             window: Window::new(input),
             lent: 0,
             list: None,
+            frame: None,
+            is_built: false,
             upgrade: Upgrade::default(),
             number: 0,
             sections: 0,
@@ -140,31 +140,18 @@ impl Reader {
         reason = "what is lent ends with the next call, which no iterator can say"
     )]
     pub fn next(&mut self) -> Result<Option<Event<'_>>, SourceError> {
-        let Some(item) = self.advance()? else { return Ok(None) };
-        let offset = self.window.offset();
-        Ok(Some(match item {
-            Item::Event(found) => self.call(&found),
-            Item::Section => Event::unrecorded(0, 0, Body::Section),
-            Item::Machine => {
+        // Each arm returns: what is put together in one place and moved to another costs more than reading it did.
+        match self.advance()? {
+            None => Ok(None),
+            Some(Item::Event) => Ok(self.call()),
+            Some(Item::Section) => Ok(Some(Event::unrecorded(0, 0, Body::Section))),
+            Some(Item::Machine) => {
                 let body = self.window.bytes().get(block::HEADER_BYTES..).and_then(block::machine);
-                let machine = body.ok_or_else(|| damaged(offset, "the machine's block is too short"))?;
-                Event::unrecorded(0, 0, Body::Machine(machine))
+                let machine = body.ok_or_else(|| self.damaged("the machine's block is too short"))?;
+                Ok(Some(Event::unrecorded(0, 0, Body::Machine(machine))))
             }
-            Item::Entry(open) => {
-                let (bytes, left) = (self.window.bytes(), usize::try_from(open.left).unwrap_or(usize::MAX));
-                let bytes = bytes.get(..left).unwrap_or(bytes);
-                match list::entry(open.list, open.tid, bytes).filter(|(_, len)| *len <= left) {
-                    Some((body, len)) => {
-                        self.lent = len;
-                        self.list = Some(OpenList { left: open.left - len as u64, ..open });
-                        let tid = if let Body::ListedThread(thread) = &body { thread.tid } else { open.tid };
-                        Event::unrecorded(0, tid, body)
-                    }
-                    None if bytes.len() < left.min(ENTRY_BYTES) => return Err(damaged(offset, CUT)),
-                    None => return Err(damaged(offset, format!("an entry of {} is not one", name(open.list)))),
-                }
-            }
-        }))
+            Some(Item::Entry(open)) => self.entry(open).map(Some),
+        }
     }
 
     /// Number of the last event, as Falco counts (libs 0.25.4, `sinsp::next`): from 1, every event that remains after the
@@ -181,6 +168,24 @@ impl Reader {
             bytes: self.window.offset() + self.lent as u64,
             file_bytes: self.window.file_bytes(),
             ..self.counters
+        }
+    }
+
+    fn entry(&mut self, open: OpenList) -> Result<Event<'_>, SourceError> {
+        let offset = self.window.offset();
+        let (bytes, left) = (self.window.bytes(), usize::try_from(open.left).unwrap_or(usize::MAX));
+        let bytes = bytes.get(..left).unwrap_or(bytes);
+        // Fields may be absent from an entry's end, but not because the file ends there.
+        let is_whole = |len: usize| len <= left && (len <= bytes.len() || bytes.len() >= ENTRY_BYTES);
+        match list::entry(open.list, open.tid, bytes) {
+            Some((body, len)) if is_whole(len) => {
+                self.lent = len;
+                self.list = Some(OpenList { left: open.left - len as u64, ..open });
+                let tid = if let Body::ListedThread(thread) = &body { thread.tid } else { open.tid };
+                Ok(Event::unrecorded(0, tid, body))
+            }
+            _ if bytes.len() < left.min(ENTRY_BYTES) => Err(damaged(offset, CUT)),
+            _ => Err(damaged(offset, format!("an entry of {} is not one", name(open.list)))),
         }
     }
 
@@ -206,7 +211,7 @@ impl Reader {
             }
             let (ty, total) = self.header();
             let item = match BlockType::of(ty) {
-                BlockType::Event(block) => self.event(block, total)?.map(Item::Event),
+                BlockType::Event(block) => self.event(block, total)?.then_some(Item::Event),
                 BlockType::Section => {
                     self.section(total)?;
                     Some(Item::Section)
@@ -338,9 +343,9 @@ impl Reader {
         }
     }
 
-    /// The event in a block, unless it is none of today's.
+    /// Takes in the event in a block; says whether it is one of today's.
     #[inline]
-    fn event(&mut self, block: EventBlock, total: u32) -> Result<Option<Found>, SourceError> {
+    fn event(&mut self, block: EventBlock, total: u32) -> Result<bool, SourceError> {
         let total = total as usize;
         let most = if block.large { MAX_BLOCK_BYTES } else { MAX_EVENT_BYTES + block::HEADER_BYTES };
         if total > most {
@@ -350,65 +355,68 @@ impl Reader {
             return Err(self.cut());
         }
         self.has_events = true;
-        let body = self.window.position() + block::HEADER_BYTES;
-        let bytes = self.window.bytes().get(block::HEADER_BYTES..total.saturating_sub(block::TRAILER_BYTES));
-        let parsed = event::parse(block, bytes.unwrap_or_default()).map_err(|flaw| self.damaged(flaw))?;
-        let found = match parsed {
-            Parsed::Event(frame) => {
-                let found = Found { frame, body, built: false };
-                if is_current(found.frame.info, found.params(self.window.buffer()).len()) {
-                    Some(found)
-                } else {
-                    self.upgrade(found)?
-                }
+        let at = self.window.position() + block::HEADER_BYTES;
+        let body = self.window.bytes().get(block::HEADER_BYTES..total.saturating_sub(block::TRAILER_BYTES));
+        let parsed = match event::parse(block, body.unwrap_or_default(), at, &mut self.frame) {
+            Ok(parsed) => parsed,
+            Err(flaw) => return Err(self.damaged(flaw)),
+        };
+        let comes_out = match (parsed, &self.frame) {
+            (Parsed::Event, Some(frame)) => {
+                self.is_built = false;
+                is_current(frame.info, frame.count()) || self.upgrade(*frame)?
             }
-            Parsed::Unused => {
+            (Parsed::Unknown, _) => {
+                self.counters.events_unknown += 1;
+                false
+            }
+            _ => {
                 self.counters.events_dropped += 1;
                 self.is_leading = false;
-                None
-            }
-            Parsed::Unknown => {
-                self.counters.events_unknown += 1;
-                None
+                false
             }
         };
         self.window.pass(total);
-        Ok(found.map(|found| self.numbered(found)))
+        if comes_out {
+            self.count();
+        }
+        Ok(comes_out)
     }
 
-    fn upgrade(&mut self, mut found: Found) -> Result<Option<Found>, SourceError> {
-        let offset = self.window.offset();
-        let params = found.params(self.window.buffer());
-        let outcome = self.upgrade.apply(found.frame.info, found.frame.tid, params);
-        match outcome.map_err(|flaw| damaged(offset, flaw))? {
-            Outcome::AsItIs => return Ok(Some(found)),
+    #[inline(never)]
+    fn upgrade(&mut self, frame: Frame) -> Result<bool, SourceError> {
+        let outcome = self.upgrade.apply(frame.info, frame.tid, frame.params(self.window.buffer()));
+        match outcome.map_err(|flaw| self.damaged(flaw))? {
+            Outcome::AsItIs => return Ok(true),
             Outcome::Built(info) => {
-                (found.frame.info, found.built) = (info, true);
-                return Ok(Some(found));
+                (self.frame, self.is_built) = (Some(Frame { info, ..frame }), true);
+                return Ok(true);
             }
             Outcome::Dropped => self.counters.events_dropped += 1,
             Outcome::Kept => self.counters.events_merged += 1,
         }
         self.is_leading = false;
-        Ok(None)
+        Ok(false)
     }
 
     /// Counts an event, and says whether rules look at it. Falco reads the notices in front of a section's events before it
     /// asks rules anything.
     #[inline]
-    fn numbered(&mut self, mut found: Found) -> Found {
+    fn count(&mut self) {
+        let Some(frame) = &mut self.frame else { return };
+        let code = frame.info.code;
         self.counters.events += 1;
-        let code = found.frame.info.code;
-        self.is_leading &= is_notice_of_state(code);
-        found.frame.state_only |= self.is_leading || code.is_enter() && is_for_its_exit(code);
+        self.is_leading = self.is_leading && is_notice_of_state(code);
+        frame.state_only |= self.is_leading || code.is_enter() && is_for_its_exit(code);
         self.number += u64::from(!self.is_leading || self.sections == 1);
-        found
     }
 
-    fn call(&self, found: &Found) -> Event<'_> {
-        let params = if found.built { self.upgrade.params() } else { found.params(self.window.buffer()) };
-        let Frame { ts_ns, tid, cpu, state_only, info, .. } = found.frame;
-        Event::unrecorded(ts_ns, tid, Body::Call(Call { info, ts_ns, tid, cpu, state_only, params }))
+    #[inline]
+    fn call(&self) -> Option<Event<'_>> {
+        let frame = self.frame.as_ref()?;
+        let params = if self.is_built { self.upgrade.params() } else { frame.params(self.window.buffer()) };
+        let Frame { ts_ns, tid, cpu, state_only, info, .. } = *frame;
+        Some(Event::unrecorded(ts_ns, tid, Body::Call(Call { info, ts_ns, tid, cpu, state_only, params })))
     }
 
     fn pass(&mut self, len: u64) -> Result<(), SourceError> {
@@ -422,15 +430,6 @@ impl Reader {
 
     fn damaged(&self, reason: impl Into<Flaw>) -> SourceError {
         damaged(self.window.offset(), reason)
-    }
-}
-
-impl Found {
-    #[inline]
-    fn params<'a>(&self, buffer: &'a [u8]) -> Params<'a> {
-        let body = buffer.get(self.body..).unwrap_or_default();
-        let part = |range: &std::ops::Range<usize>| body.get(range.clone()).unwrap_or_default();
-        Params::new(part(&self.frame.lengths), part(&self.frame.values), self.frame.wide)
     }
 }
 

@@ -7,7 +7,10 @@
 
 mod table;
 
-use super::{Flaw, enters::Enters};
+use super::{
+    Flaw,
+    enters::{Enter, Enters},
+};
 use crate::event::{
     call::Params,
     schema::{Code, EventInfo, Flags, ParamType},
@@ -194,14 +197,14 @@ struct Filler<'a> {
 impl Filler<'_> {
     fn fill(self, into: &mut Built, to: &EventInfo, first: usize, values: &[Value]) {
         let mut used = false;
-        let enter = match self.enters.get(self.tid) {
-            // Falco gives up on a capture here. A thread that left a call without having entered it only lost an event.
-            Some((code, _)) if Some(code.0) != self.info.code.0.checked_sub(1) => {
-                *self.unpaired += u64::from(values.iter().any(|value| value.is_of_enter()));
-                None
-            }
-            enter => enter.map(|(_, params)| params),
-        };
+        let asked = values.iter().any(|value| value.is_of_enter());
+        // Falco gives up on a capture where the thread had entered another call. Only an event was lost.
+        let entered = if asked { self.enters.get(self.tid) } else { None };
+        let is_pair = |enter: &&mut Enter| enter.code().map(|code| code.0) == self.info.code.0.checked_sub(1);
+        let unpaired = entered.as_ref().is_some_and(|enter| !is_pair(enter));
+        *self.unpaired += u64::from(unpaired);
+        let mut entered = entered.filter(is_pair);
+        let enter = entered.as_deref().map(Enter::params);
         for (value, param) in values.iter().zip(to.params.get(first..).unwrap_or_default()) {
             let ty = param.ty;
             match *value {
@@ -221,8 +224,8 @@ impl Filler<'_> {
                 Value::ContainerJson => into.push(&container_json(&self.old).unwrap_or_default()),
             }
         }
-        if used {
-            self.enters.used(self.tid);
+        if let Some(entered) = entered.as_mut().filter(|_| used) {
+            entered.used();
         }
     }
 }
@@ -294,4 +297,42 @@ fn no_rule(info: &EventInfo, count: usize) -> Flaw {
 #[cold]
 fn too_long(info: &EventInfo) -> Flaw {
     format!("an old event ({}) is longer than {MAX_BYTES} bytes", info.name).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every event that rules are there for, with the number of parameters that they are for.
+    fn ruled() -> impl Iterator<Item = (&'static EventInfo, usize, &'static Rule)> {
+        (0..Code::COUNT).zip(table::RULES).flat_map(|(code, rules)| {
+            let rules = rules.iter().enumerate().filter_map(|(count, rule)| Some((count, rule.as_ref()?)));
+            rules.map(move |(count, rule)| (Code(code).info().expect("a rule for an unused code"), count, rule))
+        })
+    }
+
+    #[test]
+    fn every_rule_leads_to_an_event_of_today() {
+        let mut upgrade = Upgrade::default();
+        for (info, count, _) in ruled() {
+            let lengths = [0; 64];
+            let width = if info.flags.has(Flags::LARGE_PAYLOAD) { 4 } else { 2 };
+            let params = Params::new(&lengths[..count * width], &[], width == 4);
+            match upgrade.apply(info, 1, params).unwrap() {
+                Outcome::Built(to) => {
+                    assert_eq!(upgrade.params().len(), to.params.len(), "{} with {count}", info.name);
+                    assert!(!to.flags.has(Flags::OLD_VERSION) || to.code.is_enter(), "{} is old", to.name);
+                }
+                Outcome::AsItIs => assert_eq!(count, info.params.len()),
+                Outcome::Kept | Outcome::Dropped => assert!(info.code.is_enter()),
+            }
+        }
+        assert_eq!(ruled().count(), 253);
+    }
+
+    #[test]
+    fn no_event_that_is_kept_has_lengths_of_four_bytes() {
+        let mut kept = ruled().filter(|(_, _, rule)| matches!(rule, Rule::Keep | Rule::KeepAndPass));
+        assert!(kept.all(|(info, _, _)| info.code.is_enter() && !info.flags.has(Flags::LARGE_PAYLOAD)));
+    }
 }
