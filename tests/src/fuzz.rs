@@ -11,8 +11,9 @@ use monitor::{
     capture::Reader,
     decode::decode,
     event::{
-        EventType,
+        Body, EventType,
         field::{Argument, Field, Fields},
+        schema::Flags,
         value::{Address, Value},
     },
     pipeline::{Pipeline, Selection},
@@ -21,6 +22,7 @@ use monitor::{
     rules::{
         self, AppendOutput, Condition, Options, RuleSet, Source, Supply, diagnostic::Diagnostic, reference::Reference,
     },
+    scap,
     seccomp::classic::{self, Data, Instruction},
     sensor::btf::Btf,
     source::{Source as _, Status},
@@ -43,7 +45,7 @@ macro_rules! targets {
     };
 }
 
-targets!(record, stream, capture, btf, classic_bpf, rule_file, condition, output, expected_counts, subscribe);
+targets!(record, stream, capture, scap, btf, classic_bpf, rule_file, condition, output, expected_counts, subscribe);
 
 /// One record from the kernel or a capture.
 pub fn record(bytes: &[u8]) {
@@ -84,6 +86,30 @@ pub fn capture(bytes: &[u8]) {
             return;
         }
     }
+}
+
+/// A capture of Falco's.
+pub fn scap(bytes: &[u8]) {
+    let Ok(mut reader) = scap::Reader::new(Cursor::new(bytes.to_vec())) else { return };
+    let plain = !bytes.starts_with(&[0x1f, 0x8b]);
+    let (mut number, mut items) = (0, 0_usize);
+    while let Ok(Some(event)) = reader.next() {
+        if let Body::Call(call) = event.body {
+            assert_eq!(call.params.iter().count(), call.params.len(), "every parameter is where its length says");
+            assert!((0..call.params.len()).all(|index| call.params.get(index).is_some()));
+            assert!(!call.info.flags.has(Flags::OLD_VERSION) || call.info.code.is_enter(), "{call:?} was not upgraded");
+        }
+        items += 1;
+        assert!(reader.number() == number || reader.number() == number + 1, "numbers have no gaps");
+        number = reader.number();
+        assert!(!plain || items <= bytes.len(), "more was read than there is");
+        if items > 1 << 16 {
+            return;
+        }
+    }
+    let counters = reader.counters();
+    assert!(!plain || counters.bytes <= bytes.len() as u64, "{counters:?}");
+    assert!(counters.events >= number, "{counters:?}");
 }
 
 /// Type information of a kernel, or of a module on top of one.

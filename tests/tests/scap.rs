@@ -80,6 +80,8 @@ const ALWAYS: &[&str] = &[
 struct Told {
     time: u64,
     tid: Option<i64>,
+    /// What the call returned.
+    result: Option<i64>,
     event_type: String,
     /// It is of one of the two codes that all calls have which Falco knows by number only. A rule about a type that has a
     /// code of its own is not asked about these.
@@ -127,7 +129,9 @@ fn told(call: &Call<'_>) -> Told {
     let is_generic = call.info.code == Code::GENERIC_X;
     let event_type = if is_generic { call.params.u16(0).and_then(schema::syscall_event_type) } else { None };
     let event_type = event_type.unwrap_or(call.info.event_type).name().to_owned();
-    Told { time: call.ts_ns, tid: Some(call.tid), event_type, is_generic }
+    let result = call.info.position("res").or_else(|| call.info.position("fd"));
+    let result = result.and_then(|index| call.params.i64(index));
+    Told { time: call.ts_ns, tid: Some(call.tid), result, event_type, is_generic }
 }
 
 /// What Falco printed, by number of the event.
@@ -146,6 +150,7 @@ fn expected(path: &Path) -> Result<BTreeMap<u64, Told>> {
         let told = Told {
             time: number("evt.time")?,
             tid: fields.get("thread.tid").and_then(Value::as_i64),
+            result: fields.get("evt.rawres").and_then(Value::as_i64),
             event_type: fields.get("evt.type").and_then(Value::as_str).context("no evt.type")?.to_owned(),
             is_generic: false,
         };
@@ -155,7 +160,7 @@ fn expected(path: &Path) -> Result<BTreeMap<u64, Told>> {
 }
 
 #[test]
-fn events_have_the_numbers_times_and_threads_that_falco_gives_them() -> Result<()> {
+fn events_have_the_numbers_times_threads_and_results_that_falco_gives_them() -> Result<()> {
     let mut compared = 0;
     for path in captures()? {
         let (events, _) = read(&path).with_context(|| path.display().to_string())?;
@@ -164,7 +169,8 @@ fn events_have_the_numbers_times_and_threads_that_falco_gives_them() -> Result<(
             let got = events.get(number).with_context(|| format!("{}: no event {number}", path.display()))?;
             ensure!(
                 (got.time, &got.event_type) == (expected.time, &expected.event_type)
-                    && (expected.tid.is_none() || got.tid == expected.tid),
+                    && (expected.tid.is_none() || got.tid == expected.tid)
+                    && (expected.result.is_none() || got.result == expected.result),
                 "{}: event {number} is {got:?}, and Falco says {expected:?}",
                 path.display(),
             );

@@ -15,12 +15,16 @@
 //! * An event that needs no upgrade is read in place and nothing is allocated for it.
 
 mod block;
+#[cfg(test)]
+mod builder;
 mod convert;
 mod enters;
 mod event;
 mod fields;
 mod list;
 mod reader;
+#[cfg(test)]
+mod tests;
 mod window;
 
 use std::borrow::Cow;
