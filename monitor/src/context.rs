@@ -1,10 +1,22 @@
 //! An event with everything around it: what rules look at and findings are made from.
 
+use std::net::IpAddr;
+
 use crate::{
     drift::{self, Drift},
-    event::{Body, Event, EventType, Open},
+    event::{
+        Body, Event, EventType, Open,
+        call::Call,
+        schema::{self, Category, Code},
+    },
     seccomp::Violation,
-    state::{State, container::Container, process::Process, writer::Writer},
+    state::{
+        State,
+        call::returned,
+        container::{Container, metadata::Metadata},
+        thread::{Thread, ThreadKey},
+        writer::Writer,
+    },
     syscall::{self, Arch},
 };
 use monitor_ebpf::record::header_flag;
@@ -19,9 +31,9 @@ pub struct Context<'a> {
     pub number: u64,
     /// Its type, as rules see it.
     pub event_type: EventType,
-    /// The process that it is about.
-    pub process: Option<&'a Process>,
-    /// The container that this process is in.
+    /// The thread that it is about.
+    pub thread: Option<&'a Thread>,
+    /// The container that this thread is in.
     pub container: Option<&'a Container>,
     /// Path of the file that was opened.
     pub path: Option<&'a [u8]>,
@@ -45,7 +57,8 @@ impl<'a> Context<'a> {
             Some(_) => EventType::SECCOMP_VIOLATION,
             None => event_type(state, event)?,
         };
-        let process = state.subject(event);
+        // Fields find an event's thread by its number where the event itself has not looked for one.
+        let thread = state.thread().or_else(|| state.threads.get(ThreadKey::exact(event.call()?.tid)));
         // The record's own cgroup is the truth at that moment; the process may have been moved since.
         let container = state.containers.get(event.header.cgroup_id);
         let drift = drift::detect(state, event);
@@ -57,26 +70,50 @@ impl<'a> Context<'a> {
             }
             _ => None,
         };
-        Some(Self { state, event, number, event_type, process, container, path, drift, violation })
+        Some(Self { state, event, number, event_type, thread, container, path, drift, violation })
     }
 
     /// When it happened, nanoseconds since 1970.
     pub fn time_ns(&self) -> u64 {
-        self.state.unix_ns(self.event.header.ktime_ns)
-    }
-
-    /// The process itself (0), its parent (1), and so on.
-    pub fn ancestor(&self, generation: u32) -> Option<&'a Process> {
-        let process = self.process?;
-        match generation.checked_sub(1) {
-            None => Some(process),
-            Some(above) => self.state.processes.ancestors(process).nth(usize::try_from(above).ok()?),
+        match self.event.call() {
+            Some(call) => call.ts_ns,
+            None => self.state.unix_ns(self.event.header.ktime_ns),
         }
     }
 
-    /// Its ancestors, the parent first.
-    pub fn ancestors(&self) -> impl Iterator<Item = &'a Process> {
-        self.process.into_iter().flat_map(|process| self.state.processes.ancestors(process))
+    /// Id of the thread, in the initial pid namespace.
+    pub fn tid(&self) -> i64 {
+        self.event.call().map_or_else(|| self.event.header.tid.into(), |call| call.tid)
+    }
+
+    /// The container that the event is about: empty on the host, `None` where the thread is not known.
+    /// An event that tells of a container is about that one.
+    pub fn container_id(&self) -> Option<&'a str> {
+        if let Some(told) = self.state.containers.told() {
+            return Some(&told.id);
+        }
+        let live = || self.container.map_or("", Container::short_id);
+        match self.event.call() {
+            Some(_) => self.thread.map(|thread| thread.container.as_deref().unwrap_or_default()),
+            None => Some(live()),
+        }
+    }
+
+    /// What is known of this container.
+    pub fn container_metadata(&self) -> Option<&'a Metadata> {
+        let containers = &self.state.containers;
+        containers.told().or_else(|| containers.metadata(self.container_id()?))
+    }
+
+    /// The thread's process (0), its parent (1), and so on.
+    pub fn ancestor(&self, generations: u32) -> Option<&'a Thread> {
+        self.state.threads.ancestor(self.thread?, generations)
+    }
+
+    /// The ancestors of the thread's process, the parent first.
+    pub fn ancestors(&self) -> impl Iterator<Item = &'a Thread> {
+        let leader = self.thread.and_then(|thread| self.state.threads.leader(thread));
+        leader.into_iter().flat_map(|leader| self.state.threads.ancestors(leader))
     }
 
     /// The file that was opened.
@@ -94,7 +131,39 @@ impl<'a> Context<'a> {
             Body::Open(open) => Some(open.fd.into()),
             Body::SeccompCall(call) => Some(call.ret),
             Body::Fork(fork) => Some(fork.child_tgid.into()),
+            // Falco takes a result of an odd width for 0.
+            Body::Call(call) if has_result(call) => Some(returned(call).unwrap_or_default()),
             _ => None,
+        }
+    }
+
+    /// Name of a user where the thread is.
+    pub fn user_name(&self, uid: u32) -> Option<&'a [u8]> {
+        let container = self.thread?.container.as_deref().unwrap_or_default();
+        self.state.users.user(container, uid).map(|user| &*user.name)
+    }
+
+    /// Name of a group where the thread is.
+    pub fn group_name(&self, gid: u32) -> Option<&'a [u8]> {
+        let container = self.thread?.container.as_deref().unwrap_or_default();
+        self.state.users.group(container, gid).map(|group| &*group.name)
+    }
+
+    /// Whether an address is this machine's, as the thread sees it: its container's, any container's if that is not known, or
+    /// an interface's.
+    pub fn is_local(&self, address: IpAddr) -> bool {
+        let container = self.thread.and_then(|thread| thread.container.as_deref()).unwrap_or_default();
+        if container.is_empty() {
+            return self.state.interfaces.is_local(address);
+        }
+        if address.is_ipv6() {
+            return false;
+        }
+        let is = |metadata: &Metadata| metadata.ip.parse() == Ok(address);
+        let containers = &self.state.containers;
+        match containers.metadata(container).filter(|metadata| !metadata.ip.is_empty()) {
+            Some(metadata) => is(metadata) || self.state.interfaces.is_local(address),
+            None => containers.all_metadata().any(is),
         }
     }
 
@@ -103,7 +172,7 @@ impl<'a> Context<'a> {
         match &self.event.body {
             Body::SeccompCall(call) => Some(call.mode),
             Body::Exit(exit) => Some(exit.seccomp_mode),
-            _ => self.process.map(|process| process.task.seccomp_mode),
+            _ => self.thread.map(|thread| thread.task.seccomp_mode),
         }
     }
 
@@ -122,6 +191,35 @@ fn event_type(state: &State, event: &Event<'_>) -> Option<EventType> {
             let compat = event.header.flags & header_flag::COMPAT != 0;
             EventType::find(&syscall::name(Arch::of(state.session.machine, compat), open.nr))
         }
+        Body::Call(call) => Some(call_type(call)),
         _ => None,
     }
+}
+
+/// Calls that Falco has no event for are told by their number, notices of plugins by their name.
+pub(crate) fn call_type(call: &Call<'_>) -> EventType {
+    let found = match call.info.code {
+        Code::GENERIC_X | Code::GENERIC_E => {
+            let id = call.params.u16(0);
+            // What its recorder did not know yet may be known now, by the number that the machine has for it.
+            let native = call.params.u16(1).filter(|_| id == Some(0)).and_then(schema::native_event_type);
+            let named = native.or_else(|| id.and_then(schema::syscall_event_type));
+            Some(named.unwrap_or(call.info.event_type).by_number())
+        }
+        Code::ASYNCEVENT_E => {
+            let name = call.params.text(1).and_then(|name| str::from_utf8(name).ok());
+            name.and_then(EventType::find)
+        }
+        _ => None,
+    };
+    found.unwrap_or(call.info.event_type)
+}
+
+/// Whether a call returns something.
+fn has_result(call: &Call<'_>) -> bool {
+    let info = call.info;
+    info.category.is(Category::SYSCALL)
+        && info.code.is_exit()
+        && info.code != Code::GENERIC_X
+        && !call.params.is_empty()
 }

@@ -3,10 +3,12 @@
 //! Plain and synchronous: whoever owns the source calls [`Pipeline::record`] for each record and gets findings through the
 //! closure that it gave. Nothing here reads a clock or does IO, so a replay takes exactly the same way.
 
+use std::ops::RangeInclusive;
+
 use crate::{
-    context::Context,
+    context::{self, Context},
     decode::decode,
-    event::{Body, Event},
+    event::{Body, Event, EventType},
     proto::v1::{Finding, Priority},
     report::{Mode, Reporter},
     rules::{Condition, RuleSet},
@@ -29,6 +31,8 @@ pub struct Selection {
 pub struct Summary {
     /// Records taken in.
     pub records: u64,
+    /// Events of another tool's capture, which come without records.
+    pub events: u64,
     /// Records that could not be decoded.
     pub undecodable: u64,
     /// Records that the kernel lost, as loss records told.
@@ -54,6 +58,10 @@ pub struct Pipeline {
     scratch: Vec<u8>,
     /// The rules that the records told of last, which a replay need not have.
     rules_digest: Option<[u8; 32]>,
+    /// Whether rules look at the event at hand.
+    is_wanted: bool,
+    /// Events that were there, by type.
+    seen: Vec<u64>,
 }
 
 impl Pipeline {
@@ -67,6 +75,8 @@ impl Pipeline {
             summary: Summary::default(),
             scratch: Vec::new(),
             rules_digest: None,
+            is_wanted: true,
+            seen: vec![0; EventType::COUNT],
         }
     }
 
@@ -77,6 +87,11 @@ impl Pipeline {
 
     /// Takes one record; findings go to `emit` in order.
     pub fn record(&mut self, bytes: &[u8], emit: &mut dyn FnMut(Finding)) {
+        self.record_within(bytes, &(0..=u64::MAX), emit);
+    }
+
+    /// The same; rules look at what happened within `times`, nanoseconds since 1970.
+    pub fn record_within(&mut self, bytes: &[u8], times: &RangeInclusive<u64>, emit: &mut dyn FnMut(Finding)) {
         self.summary.records += 1;
         let number = self.summary.records;
         let event = match decode(bytes) {
@@ -88,7 +103,32 @@ impl Pipeline {
             }
         };
         self.state.apply(&event);
+        self.is_wanted = times.contains(&self.state.unix_ns(event.header.ktime_ns));
         self.detect(&event, number, emit);
+    }
+
+    /// Takes what a capture of another tool tells, which has events and no records. Rules look at those for which `is_wanted`
+    /// is true, unless they are there for the state alone.
+    pub fn event(&mut self, event: &Event<'_>, is_wanted: bool, emit: &mut dyn FnMut(Finding)) {
+        self.state.apply(event);
+        let Body::Call(call) = &event.body else { return };
+        self.summary.events += 1;
+        let event_type = context::call_type(call);
+        if let Some(seen) = self.seen.get_mut(event_type.index()) {
+            *seen += 1;
+        }
+        self.is_wanted = is_wanted && !call.state_only;
+        if self.is_wanted && self.selection.rules.concerns(event_type) {
+            self.evaluate(event, call.number, None, emit);
+        }
+        if self.is_wanted {
+            self.state.previous_ns = call.ts_ns;
+        }
+    }
+
+    /// Events of another tool's capture by type, those that there were.
+    pub fn seen(&self) -> impl Iterator<Item = (EventType, u64)> {
+        EventType::all().zip(&self.seen).filter(|(_, seen)| **seen > 0).map(|(event_type, seen)| (event_type, *seen))
     }
 
     /// Ends the stream: nothing that still waits can be judged any more.
@@ -145,6 +185,9 @@ impl Pipeline {
         emit: &mut dyn FnMut(Finding),
     ) {
         let Some(context) = Context::new(&self.state, event, number, violation, &mut self.scratch) else { return };
+        if !self.is_wanted {
+            return;
+        }
         let Selection { rules, filter, min_priority } = &mut self.selection;
         let reporter = &mut self.reporter;
         rules.evaluate(context.event_type, &context, |rule| {

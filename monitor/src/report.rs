@@ -11,7 +11,7 @@ use crate::{
     seccomp::Violation,
     state::{
         State,
-        process::{Image, Process, ProcessKey},
+        thread::{Image, Thread, ThreadKey},
         writer::Writer,
     },
 };
@@ -75,7 +75,7 @@ impl Reporter {
             hostname: context.state.session.hostname.clone(),
             event_number: context.number,
             event_type: context.event_type.name().to_owned(),
-            process: context.process.map(|process| self::process(context.state, process, context.event.header.tid)),
+            process: context.thread.map(|thread| process(context.state, thread, context.event.header.tid)),
             container: context.container.map(|container| proto::Container {
                 id: container.id.clone(),
                 runtime: container.runtime.clone(),
@@ -93,6 +93,14 @@ fn replay_uid(context: &Context<'_>, rule: &str) -> Uuid {
     Uuid::new_v5(&Uuid::NAMESPACE_OID, name.as_bytes())
 }
 
+/// Ancestors that a finding names.
+const MAX_ANCESTORS: usize = 16;
+
+/// An id of the initial pid namespace; 0 where there is none.
+fn id(tid: i64) -> u32 {
+    u32::try_from(tid).unwrap_or_default()
+}
+
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
@@ -101,32 +109,34 @@ fn arguments(image: &Image) -> Vec<String> {
     image.arguments().map(text).collect()
 }
 
-fn process(state: &State, process: &Process, tid: u32) -> proto::Process {
+fn process(state: &State, thread: &Thread, tid: u32) -> proto::Process {
     let ancestors = state
-        .processes
-        .ancestors(process)
+        .threads
+        .ancestors(thread)
+        .take(MAX_ANCESTORS)
         .map(|ancestor| proto::Ancestor {
-            pid: ancestor.key.tgid,
+            pid: id(ancestor.key.tid),
             name: text(ancestor.image.comm()),
             executable: text(&ancestor.image.executable),
             arguments: arguments(&ancestor.image),
         })
         .collect();
-    let who = Who { key: process.key, vpid: process.task.vpid, uid: process.task.uid };
-    proto::Process { tid, ancestors, ..image_of(state, &who, &process.image) }
+    let key = ThreadKey { tid: thread.pid, ..thread.key };
+    let who = Who { key, vpid: thread.task.vpid, uid: thread.uid };
+    proto::Process { tid, ancestors, ..image_of(state, &who, &thread.image) }
 }
 
 /// Identity of a process, for one that may not exist any more.
 struct Who {
-    key: ProcessKey,
+    key: ThreadKey,
     vpid: u32,
     uid: u32,
 }
 
 fn image_of(state: &State, who: &Who, image: &Image) -> proto::Process {
     proto::Process {
-        pid: who.key.tgid,
-        tid: who.key.tgid,
+        pid: id(who.key.tid),
+        tid: id(who.key.tid),
         vpid: who.vpid,
         start_time_unix_nano: state.unix_ns(who.key.start_ns),
         name: text(image.comm()),

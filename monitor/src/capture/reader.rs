@@ -47,7 +47,9 @@ impl Reader {
         let got = read_full(&mut input, &mut header).map_err(|error| broken(0, error))?;
         let (magic, rest) = header.split_at(MAGIC.len());
         if !magic.starts_with(MAGIC.get(..got.min(MAGIC.len())).unwrap_or_default()) {
-            return Err(SourceError::Format(describe(&header)));
+            let magic = str::from_utf8(MAGIC).unwrap_or_default();
+            let what = format!("the file begins neither with {magic:?}, as ours do, nor as a .scap file does");
+            return Err(SourceError::Format(what));
         }
         if got < HEADER_BYTES {
             return Err(SourceError::Damaged { offset: got as u64, reason: "the file ends inside its header".into() });
@@ -59,6 +61,11 @@ impl Reader {
             )));
         }
         Ok(Self { input, offset: HEADER_BYTES as u64, buffer: vec![0; MAX_RECORD_BYTES], ended: false })
+    }
+
+    /// Bytes of the file that were read.
+    pub fn file_bytes(&self) -> u64 {
+        self.input.get_ref().file_bytes()
     }
 
     /// Reads one record into the buffer; returns its length.
@@ -108,16 +115,6 @@ impl Source for Reader {
         }
         Ok(Status::Open)
     }
-}
-
-/// What a file is that is not a capture.
-fn describe(header: &[u8]) -> String {
-    /// Section header block of pcapng, which `.scap` files are framed in.
-    const SECTION_HEADER: [u8; 4] = [0x0a, 0x0d, 0x0d, 0x0a];
-    if header.starts_with(&SECTION_HEADER) {
-        return "this is a .scap file, and this version replays only captures of `monitor record`".into();
-    }
-    format!("the file does not begin with {:?}", str::from_utf8(MAGIC).unwrap_or_default())
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> u32 {

@@ -6,6 +6,7 @@ use anyhow::Result;
 
 use super::{
     Exit,
+    capture::{ALWAYS, Capture},
     options::{FindingArgs, RuleArgs},
     replay,
 };
@@ -30,8 +31,8 @@ pub(super) fn run(args: &Args) -> Result<Exit> {
         "A container, recorded on a real node: it copies a program into itself and runs it, runs one from memory, and makes\n\
          system calls that its seccomp profile denies. These are the findings:\n"
     );
-    let mut reader = Reader::new(Cursor::new(CAPTURE))?;
-    let replayed = replay::replay(&mut reader, selection, &args.findings)?;
+    let mut capture = Capture::Records(Reader::new(Cursor::new(CAPTURE))?);
+    let replayed = replay::replay(&mut capture, selection, &ALWAYS, &args.findings, 0)?;
     eprintln!(
         "\nNext:  sudo monitor run                watch this machine\n       \
          monitor tail                    follow a running agent over gRPC\n       \

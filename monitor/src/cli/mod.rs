@@ -2,6 +2,7 @@
 //!
 //! Findings go to stdout, everything else to stderr. Exit codes are in [`Exit`].
 
+mod capture;
 mod check;
 mod demo;
 mod live;

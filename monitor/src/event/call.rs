@@ -10,6 +10,8 @@ use super::schema::EventInfo;
 pub struct Call<'a> {
     /// Which event.
     pub info: &'static EventInfo,
+    /// Its number in the stream, from 1.
+    pub number: u64,
     /// When, in nanoseconds since 1970.
     pub ts_ns: u64,
     /// The thread, in the initial pid namespace.

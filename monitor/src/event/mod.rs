@@ -3,9 +3,11 @@
 //! An [`Event`] borrows its strings from the record's bytes; whoever needs them longer copies them. [`field`] is how rules
 //! and outputs look at an event.
 
+pub mod address;
 pub mod call;
 pub mod field;
 pub mod listed;
+pub mod names;
 pub mod path;
 pub mod schema;
 mod table;
@@ -31,6 +33,14 @@ pub struct Event<'a> {
 }
 
 impl<'a> Event<'a> {
+    /// It as an event of Falco's table.
+    pub const fn call(&self) -> Option<&Call<'a>> {
+        match &self.body {
+            Body::Call(call) => Some(call),
+            _ => None,
+        }
+    }
+
     /// An event that no record stands behind: its header has the time, in nanoseconds since 1970, and the thread, as far as
     /// there are such.
     pub fn unrecorded(ts_ns: u64, tid: i64, body: Body<'a>) -> Self {
@@ -168,12 +178,14 @@ macro_rules! event_types {
 
 event_types! {
     EXECVE = "execve";
+    EXECVEAT = "execveat";
     CLONE = "clone";
     PROCEXIT = "procexit";
     OPEN = "open";
     OPENAT = "openat";
     OPENAT2 = "openat2";
     CREAT = "creat";
+    SYSCALL = "syscall";
     SECCOMP_VIOLATION = "seccomp_violation";
 }
 
@@ -214,9 +226,23 @@ impl EventType {
         table::TYPES.get(self.index()).map_or("unknown", |(name, _)| name)
     }
 
+    /// Marks a call that is told by its number alone.
+    const BY_NUMBER: u16 = 1 << 15;
+
+    /// The same call, told by its number alone: Falco has such events for calls that it knows no more about, and old captures
+    /// for others, too. Its name is the call's, but rules that name a call of which Falco has events do not mean it.
+    pub const fn by_number(self) -> Self {
+        Self(self.0 | Self::BY_NUMBER)
+    }
+
+    /// Whether it is a call that is told by its number alone.
+    pub const fn is_by_number(self) -> bool {
+        self.0 & Self::BY_NUMBER != 0
+    }
+
     /// Its number, for tables indexed by type.
     pub const fn index(self) -> usize {
-        self.0 as usize
+        (self.0 & !Self::BY_NUMBER) as usize
     }
 
     /// How many codes Falco's event table has for it.

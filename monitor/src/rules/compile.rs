@@ -356,7 +356,9 @@ impl Body<'_, '_> {
                 Right::Operand(right)
             }
         };
-        let compiled = Check { left, operator: check.operator, quantifier: check.quantifier, right };
+        let compiled = Check { left, operator: check.operator, quantifier: check.quantifier, right }
+            .as_compared()
+            .map_err(|reason| Wrong::new(&check.operator_span, reason))?;
         if check.operator == Operator::Regex {
             self.compiler.values += REGEX_VALUES;
             // A pattern that cannot be compiled is told here, where its place is known.

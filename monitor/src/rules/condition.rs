@@ -57,9 +57,41 @@ pub(super) enum Constant {
 }
 
 impl Check {
+    /// Whether each of several values is asked. That there are two ends is known of a descriptor even where they are not.
+    pub(super) fn asks_several(&self) -> bool {
+        let asks_for_ends = self.operator == Operator::Exists && self.left.differs_in_all();
+        self.left.is_several() && !asks_for_ends
+    }
+
     /// Whether it is about the event's type alone, so that it is known before any event is seen.
     pub(super) fn is_about_type(&self) -> bool {
         self.left.is_field("evt.type") && matches!(self.right, Right::Constants(_))
+    }
+
+    /// The same where Falco compares a field in a way of its own.
+    pub(super) fn as_compared(mut self) -> Result<Self, &'static str> {
+        let is_membership = matches!(self.operator, Operator::In | Operator::Intersects);
+        let Right::Constants(constants) = &mut self.right else { return Ok(self) };
+        if self.left.is_field("fd.net") {
+            // Of several networks it looks at the first.
+            constants.truncate(1);
+            self.quantifier = None;
+        } else if self.left.is_native_number() && is_membership {
+            // It looks for a number of no length, which is never found.
+            constants.clear();
+        } else if self.left.is_around() {
+            if !matches!(self.operator, Operator::Eq | Operator::Assign) || self.quantifier.is_some() {
+                return Err("`evt.around` supports only `=`");
+            }
+            // The field is how far away the event is.
+            self.operator = Operator::Le;
+            for constant in constants {
+                if let Constant::Number(milliseconds) = constant {
+                    *milliseconds *= 1_000_000;
+                }
+            }
+        }
+        Ok(self)
     }
 
     /// The event types that can satisfy it; and whether it is exactly these.
@@ -69,10 +101,17 @@ impl Check {
         if !exact && !is_about_call {
             return None;
         }
-        let matcher = super::engine::Matcher::new(self).ok()?;
+        let Right::Constants(constants) = &self.right else { return None };
+        let is_listed = matches!(self.operator, Operator::Eq | Operator::Assign | Operator::In | Operator::Ne);
+        if !is_listed || self.quantifier.is_some() {
+            return None;
+        }
         let mut types = EventTypes::NONE;
-        for event_type in EventType::all().filter(|t| matcher.accepts(&crate::event::value::Value::text(t.name()))) {
-            types.insert(event_type);
+        for name in constants.iter().filter_map(Constant::text) {
+            types.insert_named(EventType::find(str::from_utf8(name).ok()?)?);
+        }
+        if self.operator == Operator::Ne {
+            types = types.complement();
         }
         Some((types, exact))
     }
@@ -168,44 +207,53 @@ impl Expr {
 
 /// A set of event types, one bit each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EventTypes([u64; EventTypes::WORDS]);
+pub struct EventTypes {
+    named: [u64; EventTypes::WORDS],
+    /// Whether all calls are in it that are told by their number alone: Falco has one event for them.
+    by_number: bool,
+}
 
 impl EventTypes {
     const WORDS: usize = EventType::COUNT.div_ceil(64);
 
     /// None.
-    pub const NONE: Self = Self([0; Self::WORDS]);
+    pub const NONE: Self = Self { named: [0; Self::WORDS], by_number: false };
     /// Every type.
-    pub const ALL: Self = Self([u64::MAX; Self::WORDS]);
+    pub const ALL: Self = Self { named: [u64::MAX; Self::WORDS], by_number: true };
 
-    /// Adds one.
-    pub fn insert(&mut self, event_type: EventType) {
-        if let Some(word) = self.0.get_mut(event_type.index() / 64) {
+    /// Adds what rules mean by a name.
+    pub fn insert_named(&mut self, event_type: EventType) {
+        if let Some(word) = self.named.get_mut(event_type.index() / 64) {
             *word |= 1 << (event_type.index() % 64);
         }
+        self.by_number |= event_type.codes() == 0 || event_type == EventType::SYSCALL;
     }
 
     /// Whether a type is in it.
     pub fn contains(self, event_type: EventType) -> bool {
-        self.0.get(event_type.index() / 64).is_some_and(|word| word >> (event_type.index() % 64) & 1 != 0)
+        if event_type.is_by_number() {
+            return self.by_number;
+        }
+        self.named.get(event_type.index() / 64).is_some_and(|word| word >> (event_type.index() % 64) & 1 != 0)
     }
 
     fn complement(self) -> Self {
-        Self(self.0.map(|word| !word))
+        Self { named: self.named.map(|word| !word), by_number: !self.by_number }
     }
 
     fn union(self, other: Self) -> Self {
-        self.zip(other, |a, b| a | b)
+        self.zip(other, |a, b| a | b, |a, b| a | b)
     }
 
     fn intersection(self, other: Self) -> Self {
-        self.zip(other, |a, b| a & b)
+        self.zip(other, |a, b| a & b, |a, b| a & b)
     }
 
-    fn zip(mut self, other: Self, join: fn(u64, u64) -> u64) -> Self {
-        for (word, with) in self.0.iter_mut().zip(other.0) {
+    fn zip(mut self, other: Self, join: fn(u64, u64) -> u64, join_truth: fn(bool, bool) -> bool) -> Self {
+        for (word, with) in self.named.iter_mut().zip(other.named) {
             *word = join(*word, with);
         }
+        self.by_number = join_truth(self.by_number, other.by_number);
         self
     }
 

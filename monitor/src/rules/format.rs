@@ -14,6 +14,7 @@ use super::{
 use crate::{
     event::{
         field::{Argument, Field, Fields},
+        schema::Format,
         value::{Type, Value},
     },
     finding::is_unprintable,
@@ -26,6 +27,8 @@ const MISSING: &str = "<NA>";
 const MAX_WIDTH: usize = 4096;
 /// What Falco once put container fields in for; it means nothing now.
 pub(super) const CONTAINER_INFO: &str = "%container.info";
+/// Falco's buffer for bytes, which the last byte but one of a text that fills it does not reach.
+const MAX_BYTES: usize = 1023;
 /// Longest name or transformer behind a `%` that is looked at.
 const MAX_TOKEN: usize = 4096;
 
@@ -134,8 +137,17 @@ impl Shown {
             Operand::Field { field, argument } if field.info().is_several(argument) => {
                 push_several(&mut rendered.message, event, *field, argument);
             }
+            Operand::Field { field, argument } => match field_value(event, *field, argument) {
+                Some(Told::As(text)) => push_printable(&mut rendered.message, text.as_bytes()),
+                Some(Told::Is(Value::Uint(number))) if field.format(argument) == Format::PaddedDec => {
+                    // Writing to memory does not fail.
+                    let _ = write!(rendered.message, "{number:09}");
+                }
+                Some(Told::Is(value)) => push(&mut rendered.message, Some(&value)),
+                None => push(&mut rendered.message, None),
+            },
             operand => match operand.value(event) {
-                Some(Value::Text(bytes)) if operand.ty() == Type::Bytes => push_bytes(&mut rendered.message, &bytes),
+                Some(Value::Text(bytes)) if operand.ty() == Type::Bytes => rendered.message.push_str(&dots(&bytes)),
                 value => push(&mut rendered.message, value.as_ref()),
             },
         }
@@ -158,12 +170,48 @@ fn json_value<F: Fields + ?Sized>(event: &F, field: Field, argument: &Argument) 
         push_several(&mut text, event, field, argument);
         return (text != MISSING).then_some(v1::value::Value::Text(text));
     }
-    let clock = matches!(name, "evt.time" | "evt.time.s" | "evt.time.iso8601" | "evt.datetime" | "evt.datetime.s");
-    match Field::find("evt.rawtime").filter(|_| clock) {
-        Some(raw) => event.value(raw, &Argument::None),
-        None => event.value(field, argument),
+    if CLOCKS.contains(&name) {
+        return event.value(Field::find("evt.rawtime")?, &Argument::None).map(v1::value::Value::from);
     }
-    .map(v1::value::Value::from)
+    field_value(event, field, argument).map(|told| match told {
+        Told::As(text) => v1::value::Value::Text(text),
+        Told::Is(value) => value.into(),
+    })
+}
+
+/// Fields whose texts are times of day.
+const CLOCKS: [&str; 6] =
+    ["evt.time", "evt.time.s", "evt.time.iso8601", "evt.datetime", "evt.datetime.s", "evt.outputtime"];
+
+/// A field's value as outputs have it.
+enum Told<'e> {
+    /// As it is.
+    Is(Value<'e>),
+    /// As this text.
+    As(String),
+}
+
+fn field_value<'e, F: Fields + ?Sized>(event: &'e F, field: Field, argument: &Argument) -> Option<Told<'e>> {
+    if field.info().is_unresolved() {
+        return None;
+    }
+    let value = event.value(field, argument)?;
+    let ty = field.ty(argument);
+    let text = match (&value, field.format(argument)) {
+        (Value::Text(bytes), _) if ty == Type::Bytes => dots(bytes),
+        // Numbers of less than 64 bits are printed as such.
+        (Value::Int(number), Format::Hex | Format::Oct) if matches!(ty, Type::Int16 | Type::Int32) => {
+            in_base(u64::from(*number as u32), field.format(argument))
+        }
+        (Value::Int(number), format @ (Format::Hex | Format::Oct)) => in_base(number.cast_unsigned(), format),
+        (Value::Uint(number), format @ (Format::Hex | Format::Oct)) => in_base(*number, format),
+        _ => return Some(Told::Is(value)),
+    };
+    Some(Told::As(text))
+}
+
+fn in_base(number: u64, format: Format) -> String {
+    if format == Format::Hex { format!("{number:X}") } else { format!("{number:o}") }
 }
 
 fn push_several<F: Fields + ?Sized>(message: &mut String, event: &F, field: Field, argument: &Argument) {
@@ -305,10 +353,11 @@ fn push(message: &mut String, value: Option<&Value<'_>>) {
     }
 }
 
-/// What is no printable ASCII is a dot.
-fn push_bytes(message: &mut String, bytes: &[u8]) {
+/// What is no printable ASCII is a dot; as much as Falco has room for.
+fn dots(bytes: &[u8]) -> String {
     let shown = |byte: &u8| if byte.is_ascii_graphic() || *byte == b' ' { char::from(*byte) } else { '.' };
-    message.extend(bytes.iter().map(shown));
+    let count = if bytes.len() < MAX_BYTES { bytes.len() } else { MAX_BYTES - 2 };
+    bytes.iter().take(count).map(shown).collect()
 }
 
 /// Bytes of a process that is watched must not steer the terminal of who watches.

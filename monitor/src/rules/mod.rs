@@ -220,6 +220,11 @@ impl RuleSet {
         self.rules.iter()
     }
 
+    /// Whether there is a rule that an event of this type can satisfy.
+    pub fn concerns(&self, event_type: EventType) -> bool {
+        self.engine.concerns(event_type)
+    }
+
     /// Calls `on_match` for the rules that an event satisfies: the first, or all.
     pub fn evaluate<F: Fields + ?Sized>(&mut self, event_type: EventType, event: &F, mut on_match: impl FnMut(&Rule)) {
         let Self { rules, engine, matching } = self;

@@ -11,7 +11,7 @@ use base64::{
 use super::parse::Transformer;
 use crate::event::{
     field::{Argument, Field, Fields},
-    value::{Type, Value},
+    value::{Class, Type, Value},
 };
 
 /// Largest text that transformers make of an event's values.
@@ -90,7 +90,7 @@ impl Operand {
     /// Type of its values.
     pub(super) fn ty(&self) -> Type {
         match self {
-            Operand::Field { field, .. } => field.info().ty,
+            Operand::Field { field, argument } => field.ty(argument),
             Operand::Apply(Function::Len, _) => Type::Uint,
             Operand::Apply(_, inner) => inner.ty(),
             Operand::List(_) | Operand::Text(_) | Operand::Join(..) | Operand::Concat(_) | Operand::Getopt(..) => {
@@ -118,6 +118,16 @@ impl Operand {
     /// Whether one that differs is not enough for `!=`: both ends of a connection must.
     pub(super) fn differs_in_all(&self) -> bool {
         self.is_several() && matches!(self, Operand::Field { field, .. } if field.info().is_filter_only())
+    }
+
+    /// Whether it is a number of `evt.rawarg`.
+    pub(super) fn is_native_number(&self) -> bool {
+        matches!(self, Operand::Field { field, .. } if field.is_native()) && self.ty().class() == Class::Number
+    }
+
+    /// Whether it is `evt.around`.
+    pub(super) fn is_around(&self) -> bool {
+        matches!(self, Operand::Field { field, .. } if field.info().name == "evt.around")
     }
 
     /// Calls `each` for every field in it.
@@ -199,7 +209,7 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
     GeneralPurposeConfig::new()
         .with_decode_padding_mode(DecodePaddingMode::Indifferent)
-        .with_decode_allow_trailing_bits(true),
+        .with_decode_allow_trailing_bits(false),
 );
 
 fn join<'e>(separator: &Value<'_>, list: Value<'_>) -> Option<Value<'e>> {

@@ -91,7 +91,7 @@ impl Prepared {
 
     fn ask<F: Fields + ?Sized>(&self, event: &F) -> bool {
         let check = &*self.check;
-        if check.left.is_several() {
+        if check.asks_several() {
             let Operand::Field { field, argument } = &check.left else { return false };
             let mut held = Vec::new();
             event.values(*field, argument, &mut |value| held.push(self.holds(&value)));

@@ -8,6 +8,7 @@ use super::{
     parse::{Term, TermKind, Transformer},
 };
 use crate::event::{
+    EventType,
     field::{Argument, Brackets, Field},
     is_parameter, parameters,
     value::Type,
@@ -93,6 +94,9 @@ fn field(name: &str, brackets: Option<&str>, span: &Range<usize>, supply: Supply
             check_name(info.name, key, span)?;
             Argument::Key(key.into())
         }
+        (Brackets::Name, None, Some(_), _) if field.is_native() => {
+            return wrong(format!("the field `{name}` takes a name only, such as `{}`", example_name(info.name)));
+        }
         (Brackets::Name | Brackets::Index | Brackets::Key | Brackets::Needed, None, Some(_), Some(Ok(index))) => {
             Argument::Index(index)
         }
@@ -114,8 +118,12 @@ fn field(name: &str, brackets: Option<&str>, span: &Range<usize>, supply: Supply
     Ok(Operand::Field { field, argument })
 }
 
-/// Names behind `evt.arg.` are known; behind other fields any will do.
+/// Names behind `evt.arg.` and `evt.type.is.` are known; behind other fields any will do.
 fn check_name(field: &str, key: &str, span: &Range<usize>) -> Result<(), Wrong> {
+    if field == "evt.type.is" && EventType::find(key).is_none() && key.parse::<u32>().is_err() {
+        let help = nearest(key, EventType::all().map(EventType::name));
+        return Err(Wrong { help, ..Wrong::new(span, format!("unknown event type `{key}`")) });
+    }
     if !matches!(field, "evt.arg" | "evt.rawarg") || is_parameter(key) {
         return Ok(());
     }
@@ -128,7 +136,6 @@ fn example_name(field: &str) -> &'static str {
         "evt.arg" => "evt.arg.flags",
         "evt.rawarg" => "evt.rawarg.flags",
         "evt.type.is" => "evt.type.is.open",
-        "evt.abspath" => "evt.abspath.src",
         _ => "thread.cgroup.cpu",
     }
 }

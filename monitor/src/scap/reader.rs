@@ -416,7 +416,11 @@ impl Reader {
         let frame = self.frame.as_ref()?;
         let params = if self.is_built { self.upgrade.params() } else { frame.params(self.window.buffer()) };
         let Frame { ts_ns, tid, cpu, state_only, info, .. } = *frame;
-        Some(Event::unrecorded(ts_ns, tid, Body::Call(Call { info, ts_ns, tid, cpu, state_only, params })))
+        Some(Event::unrecorded(
+            ts_ns,
+            tid,
+            Body::Call(Call { info, number: self.number, ts_ns, tid, cpu, state_only, params }),
+        ))
     }
 
     fn pass(&mut self, len: u64) -> Result<(), SourceError> {

@@ -3,15 +3,30 @@
 //! It is driven by records alone and reads no clock: time is the record's. Every table is bounded; what falls out is the
 //! oldest that nothing refers to, and a process that is not known is made from what the record says.
 
+pub mod call;
 pub mod container;
-pub mod process;
+pub mod descriptor;
+pub mod interface;
+mod listed;
+mod recorded;
+pub mod socket;
+pub mod thread;
+pub mod threads;
+pub mod user;
 pub mod writer;
 
+use std::collections::HashSet;
+
+use call::Endings;
 use container::Containers;
-use process::{Process, ProcessKey, Processes};
+use descriptor::Descriptor;
+use interface::Interfaces;
+use thread::{Thread, ThreadKey};
+use threads::Threads;
+use user::Users;
 use writer::Writers;
 
-use crate::event::{Body, Event};
+use crate::event::{Body, Event, schema::Category};
 
 /// Facts of the session.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -37,12 +52,43 @@ pub struct Session {
 pub struct State {
     /// This session.
     pub session: Session,
-    /// Processes.
-    pub processes: Processes,
+    /// Threads and processes.
+    pub threads: Threads,
     /// Containers by cgroup.
     pub containers: Containers,
     /// Who opened files for writing.
     pub writers: Writers,
+    /// Users and groups.
+    pub users: Users,
+    /// Network interfaces.
+    pub interfaces: Interfaces,
+    /// When the event before happened that rules looked at, nanoseconds since 1970; 0 for the first.
+    pub previous_ns: u64,
+    /// When a capture's first event was that is no notice, nanoseconds since 1970; 0 before it.
+    pub first_ns: u64,
+    /// What the event at hand is about.
+    subject: Subject,
+    /// What goes with the next event.
+    endings: Endings,
+    /// Ports that listed listeners have.
+    server_ports: HashSet<u16>,
+    /// Whether lists have begun and their end has not been seen.
+    has_open_lists: bool,
+}
+
+/// What an event is about.
+#[derive(Clone, Copy, Debug, Default)]
+struct Subject {
+    /// The thread.
+    thread: Option<ThreadKey>,
+    /// The descriptor: whose, and its number.
+    descriptor: Option<(ThreadKey, i64)>,
+    /// Whether the thread keeps a call's beginning.
+    has_begun: bool,
+    /// Whether the event made the descriptor.
+    is_new: bool,
+    /// Whether the event gave it another name.
+    is_renamed: bool,
 }
 
 impl State {
@@ -52,42 +98,78 @@ impl State {
         match &event.body {
             Body::Session(session) => self.begin(header.ktime_ns, session),
             Body::Cgroup(path) => self.containers.insert(header.cgroup_id, path),
-            Body::Task(task) => self.processes.snapshot(header, task),
-            Body::Fork(fork) => self.processes.fork(header, fork),
-            Body::Exec(exec) => self.processes.exec(header, exec),
-            Body::Exit(exit) if exit.group_dead != 0 => self.processes.exit(header),
+            Body::Task(task) => self.snapshot(header, task),
+            Body::Fork(fork) => self.fork(header, fork),
+            Body::Exec(exec) => self.exec(header, exec),
+            Body::Exit(exit) if exit.group_dead != 0 => self.threads.linger(ThreadKey::of(header), header.ktime_ns),
             Body::CgroupAttach(attach) => {
-                let key = ProcessKey { tgid: attach.target_tgid, start_ns: attach.target_start_ns };
-                self.processes.moved(key, attach.target_cgroup_id);
+                self.moved(ThreadKey::process(attach.target_tgid, attach.target_start_ns), attach.target_cgroup_id);
             }
             Body::Open(open) => {
-                let process = self.processes.known(header, &open.comm);
-                self.writers.insert(header.ktime_ns, process, open);
+                self.known(header, &open.comm);
+                if let Some(process) = self.threads.get(ThreadKey::of(header)) {
+                    self.writers.insert(header.ktime_ns, process, open);
+                }
             }
             Body::SeccompCall(call) => {
-                self.processes.known(header, &call.comm);
+                self.known(header, &call.comm);
             }
             Body::Exit(_)
             | Body::Sigsys(_)
             | Body::SeccompFilter(..)
             | Body::Loss(_)
             | Body::End(_)
-            | Body::Rules(_)
-            | Body::Call(_)
-            | Body::Machine(_)
-            | Body::ListedThread(_)
-            | Body::ListedDescriptor(_)
-            | Body::ListedInterface(_)
-            | Body::ListedUser(_)
-            | Body::ListedGroup(_)
-            | Body::Section => {}
+            | Body::Rules(_) => {}
+            _ => return self.captured(event),
         }
-        self.processes.expire(header.ktime_ns);
+        self.subject = Subject { thread: Some(ThreadKey::of(header)), ..Subject::default() };
+        self.threads.expire(header.ktime_ns);
     }
 
-    /// The process that an event is about.
-    pub fn subject(&self, event: &Event<'_>) -> Option<&Process> {
-        self.processes.get(ProcessKey::of(&event.header))
+    /// Takes in what a capture of another tool tells.
+    fn captured(&mut self, event: &Event<'_>) {
+        match &event.body {
+            Body::Section => self.begin_section(),
+            Body::Machine(machine) => self.machine(machine),
+            Body::ListedThread(thread) => self.listed_thread(thread),
+            Body::ListedDescriptor(descriptor) => self.listed_descriptor(descriptor),
+            Body::ListedInterface(interface) => self.interfaces.list(interface),
+            Body::ListedUser(user) => self.users.list(user),
+            Body::ListedGroup(group) => self.users.list_group(group),
+            Body::Call(call) => {
+                if std::mem::take(&mut self.has_open_lists) {
+                    self.end_lists();
+                }
+                if self.first_ns == 0 && !call.info.category.is(Category::METAEVENT) {
+                    self.first_ns = call.ts_ns;
+                }
+                self.call(call);
+                return;
+            }
+            _ => {}
+        }
+        self.has_open_lists = true;
+    }
+
+    /// The thread that the event at hand is about.
+    pub fn thread(&self) -> Option<&Thread> {
+        self.threads.get(self.subject.thread?)
+    }
+
+    /// The descriptor that the event at hand is about.
+    pub fn descriptor(&self) -> Option<&Descriptor> {
+        let (owner, fd) = self.subject.descriptor?;
+        self.threads.get(owner)?.descriptors.get(fd)
+    }
+
+    /// Whether the event at hand gave its descriptor another name.
+    pub const fn is_descriptor_renamed(&self) -> bool {
+        self.subject.is_renamed
+    }
+
+    /// A descriptor of a thread by its number.
+    pub fn descriptor_of<'a>(&'a self, thread: &'a Thread, fd: i64) -> Option<&'a Descriptor> {
+        self.threads.descriptor_owner(thread)?.descriptors.get(fd)
     }
 
     /// Nanoseconds since 1970 of a record's time.

@@ -6,7 +6,7 @@ use std::{collections::VecDeque, sync::Arc};
 
 use hashbrown::HashMap;
 
-use super::process::{Image, Process, ProcessKey};
+use super::thread::{Image, Thread, ThreadKey};
 use crate::event::{Open, path::until_nul};
 
 /// Files remembered; the oldest is forgotten first.
@@ -27,7 +27,7 @@ pub struct Writer {
     /// When.
     pub ktime_ns: u64,
     /// Which process.
-    pub process: ProcessKey,
+    pub process: ThreadKey,
     /// Its id in its own pid namespace.
     pub vpid: u32,
     /// Its user.
@@ -57,14 +57,14 @@ impl Writers {
         self.by_file.get(&key)
     }
 
-    pub(super) fn insert(&mut self, ktime_ns: u64, process: &Process, open: &Open<'_>) {
+    pub(super) fn insert(&mut self, ktime_ns: u64, process: &Thread, open: &Open<'_>) {
         let key = FileKey { dev: open.file.dev, ino: open.file.ino };
         self.serial += 1;
         let writer = Writer {
             ktime_ns,
             process: process.key,
             vpid: process.task.vpid,
-            uid: process.task.uid,
+            uid: process.uid,
             comm: until_nul(&open.comm).to_vec(),
             image: Arc::clone(&process.image),
             path: open.path.to_absolute(),

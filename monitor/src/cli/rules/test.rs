@@ -1,18 +1,20 @@
 //! `monitor rules test`: what rules find in captures, against what they should.
 
-use std::{collections::BTreeMap, fs, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, fs, path::PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 
 use super::{RuleArgs, not_found, print};
 use crate::{
-    capture::Reader,
-    cli::Exit,
+    cli::{
+        Exit,
+        capture::{ALWAYS, Capture},
+    },
     pipeline::{Pipeline, Selection},
     proto::v1::Priority,
     report::Mode,
     rules::{self, RuleSet},
-    source::{Source as _, Status},
+    source::Status,
 };
 
 /// Largest file of expected counts.
@@ -79,14 +81,11 @@ fn check_names(expected: &BTreeMap<String, u64>, rules: &RuleSet) -> Result<()> 
 
 fn count(capture: &PathBuf, rules: RuleSet, found: &mut BTreeMap<String, u64>) -> Result<()> {
     let name = capture.display();
-    let file = fs::File::open(capture).with_context(|| format!("cannot open {name}"))?;
-    let mut reader = Reader::new(file).with_context(|| name.to_string())?;
+    let mut capture = Capture::open(capture).with_context(|| name.to_string())?;
     let selection = Selection { rules, filter: None, min_priority: Priority::Debug };
     let mut pipeline = Pipeline::new(selection, Mode::Replay, || 0);
     loop {
-        let status = reader.drain(Duration::ZERO, &mut |bytes| {
-            pipeline.record(bytes, &mut |finding| *found.entry(finding.rule).or_default() += 1);
-        });
+        let status = capture.feed(&mut pipeline, &ALWAYS, &mut |finding| *found.entry(finding.rule).or_default() += 1);
         // Counts of half a capture mean nothing.
         if status.with_context(|| name.to_string())? == Status::Ended {
             return Ok(());

@@ -4,20 +4,29 @@
 //! field its value. A field is null (`None`) where the event does not have it. Every field of Falco is in it: one whose value
 //! is not to be had is refused when rules are loaded, with the reason, and never silently null.
 
+mod arguments;
+#[cfg(test)]
+mod capture_tests;
 mod clock;
 mod container;
 mod evt;
 mod fd;
+mod fd_list;
+mod fs_path;
 mod k8s;
 mod own;
 mod process;
+mod rendering;
 mod user;
 
 use std::{fmt, sync::LazyLock};
 
 use hashbrown::HashMap;
 
-use super::value::{Type, Value};
+use super::{
+    schema::Format,
+    value::{Type, Value},
+};
 use crate::context::Context;
 pub use evt::errno_name;
 
@@ -71,8 +80,6 @@ pub(crate) enum Source {
     One(One),
     /// One if an argument is given; if not, several, and a comparison with any of them counts.
     OneOrSeveral(One, Several),
-    /// Nothing tells it yet. Rules that use it load, because upstream rules do; whoever runs them says that it is null.
-    Awaited,
     /// Falco, too, has no value for it any more.
     Never,
     /// It cannot be had: rules that use it are refused, for this reason.
@@ -84,7 +91,6 @@ impl fmt::Debug for Source {
         f.write_str(match self {
             Source::One(_) => "one",
             Source::OneOrSeveral(..) => "one or several",
-            Source::Awaited => "awaited",
             Source::Never => "never",
             Source::Refused(_) => "refused",
         })
@@ -94,17 +100,25 @@ impl fmt::Debug for Source {
 /// What can not be done with a field, or is special about it: Falco's flags.
 pub(crate) mod trait_of {
     /// Its value is a list.
-    pub(crate) const LIST: u8 = 1;
+    pub(crate) const LIST: u16 = 1;
     /// Only in conditions.
-    pub(crate) const FILTER_ONLY: u8 = 2;
+    pub(crate) const FILTER_ONLY: u16 = 2;
     /// Only in outputs.
-    pub(crate) const PRINT_ONLY: u8 = 4;
+    pub(crate) const PRINT_ONLY: u16 = 4;
     /// Not beside another field.
-    pub(crate) const NO_FIELD: u8 = 8;
+    pub(crate) const NO_FIELD: u16 = 8;
     /// Not within a transformer.
-    pub(crate) const NO_TRANSFORMER: u8 = 16;
+    pub(crate) const NO_TRANSFORMER: u16 = 16;
     /// Falco means to drop it.
-    pub(crate) const DEPRECATED: u8 = 32;
+    pub(crate) const DEPRECATED: u16 = 32;
+    /// Captures of other tools tell it, and the sensor does not yet.
+    pub(crate) const CAPTURE: u16 = 64;
+    /// Its numbers are printed in hexadecimal.
+    pub(crate) const HEX: u16 = 128;
+    /// Its numbers are printed with leading zeros.
+    pub(crate) const PADDED: u16 = 256;
+    /// Its value is for comparisons alone: outputs have none.
+    pub(crate) const UNRESOLVED: u16 = 512;
 }
 
 /// One row of the table.
@@ -120,12 +134,12 @@ pub struct Info {
     pub doc: &'static str,
     /// A value as it may look.
     pub example: &'static str,
-    traits: u8,
+    traits: u16,
     source: Source,
 }
 
 impl Info {
-    const fn has(&self, wanted: u8) -> bool {
+    const fn has(&self, wanted: u16) -> bool {
         self.traits & wanted != 0
     }
 
@@ -159,12 +173,15 @@ impl Info {
         self.has(trait_of::DEPRECATED)
     }
 
+    /// Whether outputs have no value of it.
+    pub const fn is_unresolved(&self) -> bool {
+        self.has(trait_of::UNRESOLVED)
+    }
+
     /// Whether it stands for several values, with this argument.
     pub fn is_several(&self, argument: &Argument) -> bool {
         match self.source {
             Source::OneOrSeveral(..) => *argument == Argument::None,
-            // What a source will have several of one day is compared so today.
-            Source::Awaited => self.is_filter_only() && self.has(trait_of::NO_FIELD),
             _ => false,
         }
     }
@@ -177,9 +194,9 @@ impl Info {
         }
     }
 
-    /// Whether nothing tells it yet.
+    /// Whether the sensor does not tell it yet.
     pub const fn is_awaited(&self) -> bool {
-        matches!(self.source, Source::Awaited)
+        self.has(trait_of::CAPTURE)
     }
 }
 
@@ -193,8 +210,17 @@ struct Table {
 }
 
 static TABLE: LazyLock<Table> = LazyLock::new(|| {
-    let families =
-        [evt::FIELDS, process::FIELDS, user::FIELDS, fd::FIELDS, container::FIELDS, k8s::FIELDS, own::FIELDS];
+    let families = [
+        evt::FIELDS,
+        process::FIELDS,
+        user::FIELDS,
+        fd::FIELDS,
+        fd_list::FIELDS,
+        fs_path::FIELDS,
+        container::FIELDS,
+        k8s::FIELDS,
+        own::FIELDS,
+    ];
     let rows: Vec<&Info> = families.into_iter().flatten().collect();
     let by_name = rows.iter().zip(0..).map(|(info, number)| (info.name, Field(number))).collect();
     Table { rows, by_name }
@@ -233,6 +259,32 @@ impl Field {
     }
 }
 
+/// What depends on the argument: `evt.rawarg.NAME` is what the parameter of that name is.
+impl Field {
+    /// Type of its values.
+    pub fn ty(self, argument: &Argument) -> Type {
+        match argument {
+            Argument::Key(name) if self.is_native() => arguments::native_type(name),
+            _ => self.info().ty,
+        }
+    }
+
+    /// How its numbers are printed.
+    pub fn format(self, argument: &Argument) -> Format {
+        match argument {
+            Argument::Key(name) if self.is_native() => arguments::native_format(name),
+            _ if self.info().has(trait_of::HEX) => Format::Hex,
+            _ if self.info().has(trait_of::PADDED) => Format::PaddedDec,
+            _ => Format::Dec,
+        }
+    }
+
+    /// Whether it is `evt.rawarg`.
+    pub(crate) fn is_native(self) -> bool {
+        self.info().name == "evt.rawarg"
+    }
+}
+
 /// Whatever can answer for an event's fields: the pipeline's context, or a table of a program that uses the rules by itself.
 pub trait Fields {
     /// The value, or `None` where this event does not have it. Not asked for fields that have several: see
@@ -251,7 +303,7 @@ impl Fields for Context<'_> {
     fn value(&self, field: Field, argument: &Argument) -> Option<Value<'_>> {
         match field.info().source {
             Source::One(extract) | Source::OneOrSeveral(extract, _) => extract(self, argument),
-            Source::Awaited | Source::Never | Source::Refused(_) => None,
+            Source::Never | Source::Refused(_) => None,
         }
     }
 

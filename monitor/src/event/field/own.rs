@@ -8,7 +8,7 @@ use crate::{
 
 fields! {
     "proc.is_host_pidns", Bool, [], None, "Whether the process is in the host's pid namespace.", "false"
-        => Source::One(|c, _| c.process.map(|p| Value::Bool(p.task.pid_ns == c.state.session.host_pid_ns)));
+        => Source::One(|c, _| c.thread.map(|p| Value::Bool(p.task.pid_ns == c.state.session.host_pid_ns)));
     "proc.exe_sha256", Text, [], None, "SHA-256 of the program's file, in hexadecimal.", "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
         => Source::Refused("digests of programs are not computed yet");
     "thread.seccomp_mode", Uint, [], None, "Seccomp mode: 0 none, 1 strict, 2 filter, 3 killed.", "2"
@@ -25,7 +25,7 @@ fields! {
     "drift.writer.name", Text, [], None, "Command name of who opened the program for writing last, if seen.", "cp"
         => Source::One(|c, _| c.writer().map(|writer| Value::text(&writer.comm)));
     "drift.writer.pid", Int, [], None, "Process id of who opened the program for writing last, if seen.", "1200"
-        => Source::One(|c, _| c.writer().map(|writer| Value::Int(writer.process.tgid.into())));
+        => Source::One(|c, _| c.writer().map(|writer| Value::Int(writer.process.tid)));
     "drift.writer.cmdline", Text, [], None, "Command line of who opened the program for writing last, if seen.", "cp /bin/busybox /tmp/x"
         => Source::One(|c, _| c.writer().map(|writer| Value::text(writer.image.command_line())));
     "seccomp.syscall", Text, [], None, "Name of the system call that seccomp did not simply allow.", "mkdir"

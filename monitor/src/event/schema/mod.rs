@@ -435,6 +435,11 @@ pub fn syscall_event_type(ppm_sc: u16) -> Option<EventType> {
     syscall(ppm_sc).map(|syscall| syscall.event_type)
 }
 
+/// Type, as rules see it, of the system call with this number on x86-64.
+pub fn native_event_type(number: u16) -> Option<EventType> {
+    table::SYSCALLS.iter().flatten().find(|syscall| syscall.x86_64 == Some(number)).map(|syscall| syscall.event_type)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

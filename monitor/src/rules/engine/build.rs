@@ -323,7 +323,7 @@ impl Slots {
             return Ok(Predicate::Compared(self.slot(&check.left), check.operator, self.slot(right)));
         }
         let matcher = Matcher::new(check).map_err(|_| TooLarge)?;
-        if check.left.is_several() {
+        if check.asks_several() {
             let all = check.operator == Operator::Ne && check.left.differs_in_all();
             return Ok(Predicate::Several(check.left.clone(), matcher, all));
         }

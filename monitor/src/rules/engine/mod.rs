@@ -52,11 +52,12 @@ impl Engine {
         let types: Vec<EventTypes> = conditions.iter().map(|condition| condition.event_types()).collect();
         let checks = type_checks(conditions);
         let mut class_by_signature: HashMap<Vec<bool>, usize> = HashMap::new();
-        let (mut class_of, mut programs, mut steps) = (Vec::with_capacity(EventType::COUNT), Vec::new(), 0);
-        for event_type in EventType::all() {
+        let (mut class_of, mut programs, mut steps) = (Vec::with_capacity(2 * EventType::COUNT), Vec::new(), 0);
+        for event_type in EventType::all().chain(EventType::all().map(EventType::by_number)) {
             let name = Value::text(event_type.name());
             // Types of one class satisfy the same comparisons with types.
-            let signature: Vec<bool> = checks.iter().map(|matcher| matcher.accepts(&name)).collect();
+            let of_name = checks.iter().map(|matcher| matcher.accepts(&name));
+            let signature: Vec<bool> = of_name.chain([event_type.is_by_number()]).collect();
             let class = match class_by_signature.get(&signature) {
                 Some(class) => *class,
                 None => {
@@ -80,6 +81,12 @@ impl Engine {
         Ok(Self { class_of, programs })
     }
 
+    /// Whether there is a condition that an event of this type can satisfy.
+    pub(super) fn concerns(&self, event_type: EventType) -> bool {
+        let class = self.class_of.get(position(event_type));
+        class.and_then(|class| self.programs.get(*class)).is_some_and(|program| !program.is_empty())
+    }
+
     /// Calls `on_match` for the conditions that an event satisfies, in order, until it says to stop.
     pub(super) fn evaluate<F: Fields + ?Sized>(
         &mut self,
@@ -87,11 +94,16 @@ impl Engine {
         event: &F,
         on_match: &mut dyn FnMut(usize) -> ControlFlow<()>,
     ) {
-        let class = self.class_of.get(event_type.index());
+        let class = self.class_of.get(position(event_type));
         if let Some(program) = class.and_then(|class| self.programs.get_mut(*class)) {
             program.evaluate(event, on_match);
         }
     }
+}
+
+/// Where a type stands among the classes: calls that are told by their number come behind the others.
+const fn position(event_type: EventType) -> usize {
+    event_type.index() + if event_type.is_by_number() { EventType::COUNT } else { 0 }
 }
 
 /// The different comparisons with the event's type.

@@ -114,6 +114,11 @@ pub(super) struct Program {
 }
 
 impl Program {
+    /// Whether it holds no rule.
+    pub(super) fn is_empty(&self) -> bool {
+        self.plan.rules.is_empty()
+    }
+
     pub(super) fn new(plan: Plan) -> Self {
         let scratch = Scratch {
             decided: vec![0; plan.predicates.len()],

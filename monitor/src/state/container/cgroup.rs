@@ -1,4 +1,4 @@
-//! Containers, as the path of a cgroup tells them.
+//! Containers of the sensor's records, as the path of a cgroup tells them.
 //!
 //! Runtimes name the cgroup of a container after its id, and Kubernetes the cgroup above it after the pod's uid. That is known
 //! with the first event of a container and needs no question to anybody.
@@ -70,14 +70,14 @@ fn pod_uid(component: &str) -> Option<String> {
 
 /// Containers by cgroup id.
 #[derive(Debug, Default)]
-pub struct Containers {
+pub(super) struct Cgroups {
     /// Ordered, because ids grow: the smallest is the oldest and goes first.
     by_cgroup: BTreeMap<u64, Option<Container>>,
 }
 
-impl Containers {
+impl Cgroups {
     /// The container of a cgroup; `None` on the host and where the cgroup is not known.
-    pub fn get(&self, cgroup_id: u64) -> Option<&Container> {
+    pub(super) fn get(&self, cgroup_id: u64) -> Option<&Container> {
         self.by_cgroup.get(&cgroup_id)?.as_ref()
     }
 
@@ -126,7 +126,7 @@ mod tests {
 
     #[test]
     fn a_loop_of_mkdir_is_bounded() {
-        let mut containers = Containers::default();
+        let mut containers = Cgroups::default();
         for id in 0..MAX_CGROUPS as u64 + 10 {
             containers.insert(id, b"/x");
         }
