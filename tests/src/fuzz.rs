@@ -5,14 +5,14 @@
 //! `cd tests && cargo fuzz run NAME corpus/NAME`. What that finds goes into the corpus.
 #![expect(clippy::missing_panics_doc, reason = "a target's panic is its finding")]
 
-use std::{collections::BTreeMap, io::Cursor, net::IpAddr, time::Duration};
+use std::{collections::BTreeMap, io::Cursor, net::IpAddr, sync::LazyLock, time::Duration};
 
 use monitor::{
     capture::Reader,
     decode::decode,
     event::{
         Body, EventType,
-        field::{Argument, Field, Fields},
+        field::{Argument, Brackets, Field, Fields},
         schema::Flags,
         value::{Address, Value},
     },
@@ -45,7 +45,20 @@ macro_rules! targets {
     };
 }
 
-targets!(record, stream, capture, scap, btf, classic_bpf, rule_file, condition, output, expected_counts, subscribe);
+targets!(
+    record,
+    stream,
+    capture,
+    scap,
+    scap_flow,
+    btf,
+    classic_bpf,
+    rule_file,
+    condition,
+    output,
+    expected_counts,
+    subscribe
+);
 
 /// One record from the kernel or a capture.
 pub fn record(bytes: &[u8]) {
@@ -110,6 +123,36 @@ pub fn scap(bytes: &[u8]) {
     let counters = reader.counters();
     assert!(!plain || counters.bytes <= bytes.len() as u64, "{counters:?}");
     assert!(counters.events >= number, "{counters:?}");
+}
+
+/// The same through the whole flow, with a rule that looks at every field of every event.
+pub fn scap_flow(bytes: &[u8]) {
+    static RULES: LazyLock<String> = LazyLock::new(|| {
+        let fields = Field::all().map(Field::info).filter(|info| {
+            info.refused().is_none()
+                && matches!(info.brackets, Brackets::None | Brackets::Index)
+                && !info.is_filter_only()
+        });
+        let output = fields.map(|info| format!("%{}", info.name)).collect::<Vec<_>>().join(" ");
+        format!(
+            "- rule: A\n  desc: d\n  condition: evt.num > 0\n  output: \"{output} %evt.arg.res %evt.arg[1] %proc.aname[2]\"\n  \
+             priority: DEBUG\n  warn_evttypes: false\n"
+        )
+    });
+    let source = Source { name: "fields.yaml".into(), text: RULES.as_bytes().to_vec() };
+    let loaded = RuleSet::load(&[source], &Options::default());
+    let Some(rules) = loaded.rules else { panic!("{:?}", loaded.diagnostics) };
+    let selection = Selection { rules, filter: None, min_priority: Priority::Debug };
+    let mut pipeline = Pipeline::new(selection, Mode::Replay, || 0);
+    let Ok(mut reader) = scap::Reader::new(Cursor::new(bytes.to_vec())) else { return };
+    let mut last = 0;
+    while let Ok(Some(event)) = reader.next() {
+        pipeline.event(&event, true, &mut |finding| {
+            assert!(finding.event_number >= last, "events come in order");
+            last = finding.event_number;
+            assert!(!finding.message.chars().any(char::is_control), "a message steers no terminal: {finding:?}");
+        });
+    }
 }
 
 /// Type information of a kernel, or of a module on top of one.

@@ -5,6 +5,7 @@
 mod bench;
 mod build;
 mod cmd;
+mod conformance;
 mod demo;
 mod dist;
 mod repository;
@@ -47,6 +48,8 @@ enum Command {
     Tidy,
     /// Measure the agent's cost and speed on this machine, as ratios to doing without it; needs root
     Bench(bench::Args),
+    /// Replay captures and compare the alerts with those that Falco gave
+    Conformance(conformance::Args),
     /// Make the tables of event names from the facts about Falco's event schema
     Tables(tables::Args),
     /// Make the release archive and its checksum in target/dist
@@ -64,6 +67,7 @@ fn main() -> ExitCode {
         Command::Test(args) => test::run(&args),
         Command::Tidy => tidy::run(),
         Command::Bench(args) => bench::run(&args),
+        Command::Conformance(args) => conformance::run(&args),
         Command::Tables(args) => tables::run(&args),
         Command::Dist => dist::run(),
         Command::BenchLoad(args) => bench::load::run(&args),

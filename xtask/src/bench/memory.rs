@@ -32,7 +32,7 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Row>> {
     ])
 }
 
-fn mebibytes(status: &str, name: &str) -> Result<f64> {
+pub(super) fn mebibytes(status: &str, name: &str) -> Result<f64> {
     let kibibytes = field(status, name).and_then(|value| value.strip_suffix(" kB"));
     let kibibytes: f64 = kibibytes.with_context(|| format!("no {name} in the agent's status"))?.trim().parse()?;
     Ok(kibibytes / 1024.0)

@@ -16,6 +16,7 @@ mod replay;
 mod report;
 mod ring;
 mod rules;
+mod scap;
 mod start;
 mod statistics;
 
@@ -68,6 +69,8 @@ enum Name {
     Replay,
     /// Memory of the agent after load
     Memory,
+    /// Events per second and memory of a replay of a .scap capture
+    Scap,
     /// Time to readiness and to the first event
     Start,
     /// Cost of rules per event, by their number
@@ -84,7 +87,7 @@ impl Name {
             Self::OpenClose => Some(Load::OpenClose),
             Self::OpenWrite => Some(Load::OpenWrite),
             Self::ForkExec => Some(Load::ForkExec),
-            Self::Ring | Self::Replay | Self::Memory | Self::Start | Self::RulesScaling => None,
+            Self::Ring | Self::Replay | Self::Memory | Self::Scap | Self::Start | Self::RulesScaling => None,
         }
     }
 }
@@ -124,6 +127,7 @@ impl Bench {
                 Name::Ring => ring::measure(self)?,
                 Name::Replay => replay::measure(self)?,
                 Name::Memory => memory::measure(self)?,
+                Name::Scap => scap::measure(self)?,
                 Name::Start => start::measure(self)?,
                 Name::RulesScaling => rules::measure()?,
                 _ => Vec::new(),

@@ -40,7 +40,7 @@ pub(super) fn measure() -> Result<Vec<Row>> {
     Ok(AIM_NS.iter().flat_map(|(event, aim)| rows(&rounds, event, *aim)).collect())
 }
 
-fn falco_files() -> Result<Vec<PathBuf>> {
+pub(super) fn falco_files() -> Result<Vec<PathBuf>> {
     let default = repository::root().join("../shared/rules/falco");
     let directory = env::var_os("MONITOR_FALCO_RULES").map_or(default, PathBuf::from);
     if !directory.is_dir() {
