@@ -333,7 +333,9 @@ mod tests {
     fn the_other_messages_of_the_stream_have_the_same_view() {
         let loss = LossReport { findings: 3, cause: "expired".to_owned(), ..LossReport::default() };
         let response = SubscribeResponse { response: Some(Response::Loss(loss)) };
-        assert_eq!(json(&response), json!({"loss": {"findings": 3, "records": 0, "cause": "expired", "cursor": ""}}));
+        assert_eq!(json(&response), json!({"loss": {
+            "findings": 3, "records": 0, "cause": "expired", "cursor": "", "epoch": "", "first_sequence": 0,
+        }}));
         let batch = SubscribeResponse { response: Some(Response::Batch(Batch::default())) };
         assert_eq!(json(&batch), json!({"batch": {"findings": [], "cursor": ""}}));
     }

@@ -11,7 +11,7 @@ use super::rule_files::Digest;
 use crate::{
     output::service::Status,
     pipeline::Summary,
-    proto::v1::{GetInfoResponse, GetStatusResponse},
+    proto::v1::{GetInfoResponse, GetStatusResponse, ListRulesResponse, RuleInUse},
     record,
     rules::RuleSet,
     sensor::stats::Stats,
@@ -20,7 +20,7 @@ use crate::{
 /// The rules in use, as others see them.
 #[derive(Debug)]
 pub(super) struct RulesInUse {
-    names: Vec<String>,
+    rules: Vec<RuleInUse>,
     /// What identifies their files.
     pub(super) digest: Digest,
 }
@@ -28,7 +28,13 @@ pub(super) struct RulesInUse {
 impl RulesInUse {
     /// Of these rules.
     pub(super) fn new(rules: &RuleSet, digest: Digest) -> Arc<Self> {
-        Arc::new(Self { names: rules.rules().map(|rule| rule.name.clone()).collect(), digest })
+        let listed = rules.rules().map(|rule| RuleInUse {
+            name: rule.name.clone(),
+            priority: rule.priority.into(),
+            tags: rule.tags.clone(),
+            description: rule.desc.clone(),
+        });
+        Arc::new(Self { rules: listed.collect(), digest })
     }
 
     /// The record that says that they apply from here on.
@@ -38,7 +44,7 @@ impl RulesInUse {
 
     /// How many there are.
     pub(super) fn count(&self) -> u32 {
-        u32::try_from(self.names.len()).unwrap_or(u32::MAX)
+        u32::try_from(self.rules.len()).unwrap_or(u32::MAX)
     }
 }
 
@@ -105,7 +111,8 @@ impl AgentStatus {
 
 impl Status for AgentStatus {
     fn info(&self) -> GetInfoResponse {
-        GetInfoResponse { rules: self.rules().names.clone(), ..self.info.clone() }
+        let rules = self.rules().rules.iter().map(|rule| rule.name.clone()).collect();
+        GetInfoResponse { rules, ..self.info.clone() }
     }
 
     fn status(&self) -> GetStatusResponse {
@@ -121,6 +128,10 @@ impl Status for AgentStatus {
             rules_digest: self.rules().digest.to_string(),
             ..GetStatusResponse::default()
         }
+    }
+
+    fn rules(&self) -> ListRulesResponse {
+        ListRulesResponse { rules: self.rules().rules.clone() }
     }
 
     fn sensor(&self) -> watch::Receiver<bool> {

@@ -263,7 +263,7 @@ impl Hub {
                 let rules_changes = ring.newest_change();
                 Ok((Position { sequence: ring.newest, losses: ring.losses, rules_changes }, None))
             }
-            StartFrom::Earliest => Ok((earliest, None)),
+            StartFrom::Earliest | StartFrom::Since => Ok((earliest, None)),
             StartFrom::Cursor => {
                 let (epoch, position) =
                     cursor::parse(cursor).map_err(|error| OpenError::invalid("cursor", error.to_string()))?;
@@ -714,7 +714,7 @@ mod tests {
             (Filter { min_priority: warning, ..none() }, vec![1, 3, 4, 5]),
             (Filter { rules: rules.clone(), ..none() }, vec![1, 2, 4, 5]),
             (Filter { kinds: kinds.clone(), ..none() }, vec![1, 2, 3, 5]),
-            (Filter { min_priority: warning, rules, kinds }, vec![1, 5]),
+            (Filter { min_priority: warning, rules, kinds, ..none() }, vec![1, 5]),
         ] {
             let mut subscription = opened(&hub, Open { filter: Some(filter), ..earliest() }).await;
             let (sequences, cursor) = batch(next(&mut subscription).await);

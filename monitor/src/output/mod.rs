@@ -14,6 +14,7 @@ pub mod hub;
 pub mod queue;
 pub mod service;
 pub mod socket;
+pub mod spool;
 pub mod stdout;
 pub mod subscribe;
 pub mod tail;

@@ -16,7 +16,8 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 
 use super::{hub::Hub, socket::Socket, subscribe};
 use crate::proto::v1::{
-    FILE_DESCRIPTOR_SET, GetInfoRequest, GetInfoResponse, GetStatusRequest, GetStatusResponse,
+    FILE_DESCRIPTOR_SET, GetInfoRequest, GetInfoResponse, GetStatusRequest, GetStatusResponse, ListRulesRequest,
+    ListRulesResponse,
     agent_server::{Agent, AgentServer},
 };
 
@@ -39,6 +40,9 @@ pub trait Status: Send + Sync + 'static {
 
     /// How it is doing. Subscribers need not be filled in.
     fn status(&self) -> GetStatusResponse;
+
+    /// The rules in use.
+    fn rules(&self) -> ListRulesResponse;
 
     /// Whether the sensor delivers, for `grpc.health.v1`; followed until its sender is dropped, which counts as "no".
     fn sensor(&self) -> watch::Receiver<bool>;
@@ -150,5 +154,9 @@ impl Agent for Service {
     async fn get_status(&self, _: Request<GetStatusRequest>) -> Result<Response<GetStatusResponse>, tonic::Status> {
         let subscribers = u32::try_from(self.hub.subscribers()).unwrap_or(u32::MAX);
         Ok(Response::new(GetStatusResponse { subscribers, ..self.status.status() }))
+    }
+
+    async fn list_rules(&self, _: Request<ListRulesRequest>) -> Result<Response<ListRulesResponse>, tonic::Status> {
+        Ok(Response::new(self.status.rules()))
     }
 }

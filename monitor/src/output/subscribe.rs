@@ -11,7 +11,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::hub::{Hub, OpenError, Subscription};
 use crate::proto::v1::{
-    Open, SubscribeRequest, SubscribeResponse,
+    ListRequest, ListResponse, Open, SubscribeRequest, SubscribeResponse,
     findings_server::{Findings, FindingsServer},
     subscribe_request,
 };
@@ -61,6 +61,10 @@ impl Findings for Service {
         });
         Ok(Response::new(ReceiverStream::new(responses)))
     }
+
+    async fn list(&self, _: Request<ListRequest>) -> Result<Response<ListResponse>, Status> {
+        Err(Status::unimplemented("list"))
+    }
 }
 
 /// Serves one subscriber until it goes away, breaks the protocol, or the hub has nothing more.
@@ -93,7 +97,9 @@ async fn first(incoming: &mut Streaming<SubscribeRequest>) -> Result<Open, Statu
             Err(Status::invalid_argument(format!("open.consumer: longer than {MAX_CONSUMER_BYTES} bytes")))
         }
         Some(subscribe_request::Request::Open(open)) => Ok(open),
-        None => Err(Status::invalid_argument("request: the first must be open")),
+        Some(subscribe_request::Request::Credit(_)) | None => {
+            Err(Status::invalid_argument("request: the first must be open"))
+        }
     }
 }
 

@@ -309,6 +309,7 @@ impl<F: FnMut(Event<'_>) -> ControlFlow<()>> Tail<F> {
             start_from: start_from.into(),
             cursor: cursor.clone(),
             filter: Some(filter.clone()),
+            ..Open::default()
         };
         SubscribeRequest { request: Some(subscribe_request::Request::Open(open)) }
     }

@@ -37,8 +37,8 @@ use super::{
     tail::{self, End, Endpoint, Event, Options, Outcome, TailError},
 };
 use crate::proto::v1::{
-    Finding, GetInfoRequest, GetInfoResponse, GetStatusRequest, GetStatusResponse, Open, StartFrom, SubscribeRequest,
-    SubscribeResponse, agent_client::AgentClient, findings_client::FindingsClient, subscribe_request,
+    Finding, GetInfoRequest, GetInfoResponse, GetStatusRequest, GetStatusResponse, ListRulesRequest,
+    ListRulesResponse, Open, RuleInUse, StartFrom, SubscribeRequest, SubscribeResponse, agent_client::AgentClient, findings_client::FindingsClient, subscribe_request,
     subscribe_response::Response,
 };
 
@@ -54,6 +54,11 @@ impl service::Status for TestStatus {
 
     fn status(&self) -> GetStatusResponse {
         GetStatusResponse { records: 10, findings: 2, ..Default::default() }
+    }
+
+    fn rules(&self) -> ListRulesResponse {
+        let rule = RuleInUse { name: "Drift Execution".to_owned(), ..Default::default() };
+        ListRulesResponse { rules: vec![rule] }
     }
 
     fn sensor(&self) -> watch::Receiver<bool> {
@@ -341,6 +346,8 @@ async fn the_agent_says_who_it_is_and_how_it_does() {
     assert_eq!((info.version.as_str(), info.epoch.as_str()), ("1.2.3", "e"));
     let _subscription = agent.hub.subscribe(Open::default()).unwrap();
     let status = client.get_status(GetStatusRequest {}).await.unwrap().into_inner();
+    let rules = client.list_rules(ListRulesRequest {}).await.unwrap().into_inner().rules;
+    assert_eq!(rules.first().map(|rule| rule.name.as_str()), Some("Drift Execution"));
     assert_eq!(status, GetStatusResponse { records: 10, findings: 2, subscribers: 1, ..Default::default() });
     agent.stop().await;
 }

@@ -52,6 +52,7 @@ fn main() -> Result<()> {
         start_from: StartFrom::Cursor.into(),
         cursor: "epoch:7:1:0:0".into(),
         filter: Some(filter),
+        ..Open::default()
     };
     write(&corpus, "subscribe", "open", &SubscribeRequest { request: Some(Request::Open(open)) }.encode_to_vec())
 }
