@@ -13,6 +13,7 @@ mod rule_files;
 mod rules;
 mod rules_change;
 mod run;
+mod sink;
 mod status;
 mod tail;
 mod watch;
@@ -46,6 +47,8 @@ enum Command {
     Rules(rules::Args),
     /// Follow the findings of a running agent over gRPC
     Tail(tail::Args),
+    /// Take findings that agents push: the reference consumer
+    Sink(sink::Args),
     /// Tell what this kernel and machine offer
     Check(check::Args),
     /// Attach an empty program to sys_exit until told to stop: the baseline of `cargo xtask bench`
@@ -88,6 +91,7 @@ impl Cli {
             Command::Record(args) => record::run(&args),
             Command::Rules(args) => rules::run(&args),
             Command::Tail(args) => tail::run(args),
+            Command::Sink(args) => sink::run(&args),
             Command::Check(args) => check::run(&args),
             Command::BenchBaseline => live::baseline(),
         };

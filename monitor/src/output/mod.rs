@@ -9,8 +9,13 @@
 //!                     └─ subscription ── gRPC stream
 //! ```
 
+pub mod consumer;
 pub mod cursor;
+pub mod dial;
 pub mod hub;
+pub mod listen;
+pub mod otlp;
+pub mod push;
 pub mod queue;
 pub mod service;
 pub mod socket;
@@ -18,6 +23,7 @@ pub mod spool;
 pub mod stdout;
 pub mod subscribe;
 pub mod tail;
+pub mod tls;
 
 #[cfg(test)]
 pub(crate) mod sample;
