@@ -8,6 +8,7 @@ use crate::{
     decode::decode,
     event::{Body, Event},
     proto::v1::{Finding, Priority},
+    redact::Redactor,
     report::{Mode, Reporter},
     rules::{Condition, RuleSet},
     seccomp::{self, Detector, Released},
@@ -50,6 +51,7 @@ pub struct Pipeline {
     seccomp: Detector<u64>,
     reporter: Reporter,
     summary: Summary,
+    redactor: Option<Redactor>,
     /// Room for an event's path.
     scratch: Vec<u8>,
     /// The rules that the records told of last, which a replay need not have.
@@ -65,9 +67,15 @@ impl Pipeline {
             seccomp: Detector::default(),
             reporter: Reporter::new(mode, now),
             summary: Summary::default(),
+            redactor: Redactor::builtin(),
             scratch: Vec::new(),
             rules_digest: None,
         }
+    }
+
+    /// Hides other secrets in findings, or none.
+    pub fn set_redactor(&mut self, redactor: Option<Redactor>) {
+        self.redactor = redactor;
     }
 
     /// Puts other rules in the place of those that it has, which it returns: freeing them takes time.
@@ -146,11 +154,13 @@ impl Pipeline {
     ) {
         let Some(context) = Context::new(&self.state, event, number, violation, &mut self.scratch) else { return };
         let Selection { rules, filter, min_priority } = &mut self.selection;
-        let reporter = &mut self.reporter;
+        let (reporter, redactor) = (&mut self.reporter, &self.redactor);
         rules.evaluate(context.event_type, &context, |rule| {
             let urgent = rule.priority as i32 <= *min_priority as i32;
             if urgent && filter.as_mut().is_none_or(|filter| filter.matches(context.event_type, &context)) {
-                emit(reporter.report(&context, rule));
+                let mut finding = reporter.report(&context, rule);
+                redactor.iter().for_each(|redactor| redactor.finding(&mut finding));
+                emit(finding);
             }
         });
     }

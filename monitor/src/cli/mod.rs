@@ -2,6 +2,7 @@
 //!
 //! Findings go to stdout, everything else to stderr. Exit codes are in [`Exit`].
 
+mod account;
 mod check;
 mod demo;
 mod live;
@@ -13,6 +14,7 @@ mod rule_files;
 mod rules;
 mod rules_change;
 mod run;
+mod server;
 mod sink;
 mod status;
 mod tail;

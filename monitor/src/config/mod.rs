@@ -127,7 +127,11 @@ impl Config {
 
     /// Checks what is written, and makes of it what the agent works with.
     pub fn resolve(file: file::File) -> Result<Config, ConfigError> {
-        let redactor = file.redaction.enabled.then(|| Redactor::new(&file.redaction.patterns)).transpose()?;
+        let redactor = match file.redaction {
+            file::Redaction { enabled: false, .. } => None,
+            file::Redaction { patterns, .. } if patterns.is_empty() => Redactor::builtin(),
+            file::Redaction { patterns, .. } => Some(Redactor::new(&patterns)?),
+        };
         // Sinks live from the spool.
         let spool = file.spool.or_else(|| (!file.sinks.is_empty()).then(file::Spool::default));
         let spool = spool.map(self::spool).transpose()?;

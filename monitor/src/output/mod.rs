@@ -12,9 +12,13 @@
 pub mod consumer;
 pub mod cursor;
 pub mod dial;
+pub mod filter;
+mod history;
 pub mod hub;
 pub mod listen;
+pub mod metrics;
 pub mod otlp;
+pub mod outputs;
 pub mod push;
 pub mod queue;
 pub mod service;

@@ -374,8 +374,8 @@ async fn a_stream_that_breaks_the_protocol_is_refused() {
     for (requests, expected) in [
         (vec![], "the stream ended before it was opened"),
         (vec![SubscribeRequest::default()], "request: the first must be open"),
-        (vec![open(StartFrom::Tail), open(StartFrom::Tail)], "request: nothing may follow open"),
-        (vec![open(StartFrom::Tail), SubscribeRequest::default()], "request: nothing may follow open"),
+        (vec![open(StartFrom::Tail), open(StartFrom::Tail)], "request: nothing but credit may follow open"),
+        (vec![open(StartFrom::Tail), SubscribeRequest::default()], "request: nothing but credit may follow open"),
         (vec![open(StartFrom::Cursor)], "open.cursor: not a cursor of an agent"),
         (vec![long], "open.consumer: longer than 256 bytes"),
     ] {

@@ -91,6 +91,8 @@ pub struct Reader {
     open: Option<Open>,
     /// Damage was passed over since the last entry.
     damage: bool,
+    /// What is not wanted any more: everything of this run up to this sequence.
+    passed: Option<(Uuid, u64)>,
 }
 
 /// A segment that is being read.
@@ -107,12 +109,17 @@ struct Open {
 
 impl Reader {
     pub(super) const fn new(shared: Arc<Shared>, position: Position) -> Self {
-        Self { shared, position, open: None, damage: false }
+        Self { shared, position, open: None, damage: false, passed: None }
     }
 
     /// In front of what comes next.
     pub const fn position(&self) -> Position {
         self.position
+    }
+
+    /// Passes over what is not behind a finding of a run.
+    pub fn skip_to(&mut self, epoch: Uuid, sequence: u64) {
+        self.passed = Some((epoch, sequence));
     }
 
     /// What comes next, in order; nothing if the reader has everything. May read from the disk.
@@ -228,6 +235,11 @@ impl Reader {
         if room.entries == 0 || (entry.payload.len() > room.bytes && !items.is_empty()) {
             room.entries = 0;
             return false;
+        }
+        if self.passed.is_some_and(|(epoch, sequence)| entry.epoch == epoch && entry.sequence <= sequence) {
+            self.damage = false;
+            self.position = Position { index: entry.index + 1, epoch: entry.epoch, sequence: entry.sequence };
+            return true;
         }
         if entry.index > self.position.index {
             items.extend(self.missing(&entry));
