@@ -159,7 +159,9 @@ impl Pipeline {
             let urgent = rule.priority as i32 <= *min_priority as i32;
             if urgent && filter.as_mut().is_none_or(|filter| filter.matches(context.event_type, &context)) {
                 let mut finding = reporter.report(&context, rule);
-                redactor.iter().for_each(|redactor| redactor.finding(&mut finding));
+                if let Some(redactor) = redactor {
+                    redactor.finding(&mut finding);
+                }
                 emit(finding);
             }
         });

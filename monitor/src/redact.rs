@@ -16,9 +16,38 @@ pub const HIDDEN: &str = "***";
 
 /// Words of which one is in every text that a built-in pattern matches; lower case.
 const WORDS: &[&str] = &[
-    "password", "passwd", "passphrase", "pwd=", "pwd:", "pgpassword", "secret", "token", "apikey", "api_key", "api-key",
-    "accesskey", "access_key", "access-key", "accountkey", "sharedaccess", "sig=", "bearer", "basic ", "authorization", "://",
-    "private key", "akia", "asia", "ghp_", "github_pat_", "eyj", "credential", "mysql", "sshpass", "curl", "--user",
+    "password",
+    "passwd",
+    "passphrase",
+    "pwd=",
+    "pwd:",
+    "pgpassword",
+    "secret",
+    "token",
+    "apikey",
+    "api_key",
+    "api-key",
+    "accesskey",
+    "access_key",
+    "access-key",
+    "accountkey",
+    "sharedaccess",
+    "sig=",
+    "bearer",
+    "basic ",
+    "authorization",
+    "://",
+    "private key",
+    "akia",
+    "asia",
+    "ghp_",
+    "github_pat_",
+    "eyj",
+    "credential",
+    "mysql",
+    "sshpass",
+    "curl",
+    "--user",
 ];
 
 /// What is hidden by default: the group `secret`, or all of it.
@@ -31,12 +60,12 @@ const PATTERNS: &[(&str, &str)] = &[
     // --password value
     (
         "option",
-        r#"(?i)(?:^|\s)--?(?:password|passwd|passphrase|pwd|secret|token|api[_-]?key|access[_-]?key|client-secret)\s+(?<secret>[^\s-]\S*)"#,
+        r"(?i)(?:^|\s)--?(?:password|passwd|passphrase|pwd|secret|token|api[_-]?key|access[_-]?key|client-secret)\s+(?<secret>[^\s-]\S*)",
     ),
     // The signature of a shared access URL of Azure, and of others.
     ("signature", r"(?i)[?&;\s]sig=(?<secret>[^&\s;]+)"),
     // Authorization headers.
-    ("authorization", r#"(?i)\b(?:bearer|basic)\s+(?<secret>[A-Za-z0-9._~+/=-]{8,})"#),
+    ("authorization", r"(?i)\b(?:bearer|basic)\s+(?<secret>[A-Za-z0-9._~+/=-]{8,})"),
     // user:password@host
     ("url", r"(?i)\b[a-z][a-z0-9+.-]*://[^\s/:@]*:(?<secret>[^\s/@]+)@"),
     // curl -u user:password, and what is like it.
@@ -206,7 +235,10 @@ mod tests {
             ("DB_PASSWORD=swordfish PATH=/bin", "DB_PASSWORD=*** PATH=/bin"),
             ("MY_API_TOKEN='a b c' x", "MY_API_TOKEN='***' x"),
             (r#"{"client_secret": "abc", "a": 1}"#, r#"{"client_secret": "***", "a": 1}"#),
-            ("curl https://a.blob.core.windows.net/c?sv=1&sig=abc%3D&se=2", "curl https://a.blob.core.windows.net/c?sv=1&sig=***&se=2"),
+            (
+                "curl https://a.blob.core.windows.net/c?sv=1&sig=abc%3D&se=2",
+                "curl https://a.blob.core.windows.net/c?sv=1&sig=***&se=2",
+            ),
             (
                 "DefaultEndpointsProtocol=https;AccountName=a;AccountKey=abc123==;EndpointSuffix=core",
                 "DefaultEndpointsProtocol=https;AccountName=a;AccountKey=***;EndpointSuffix=core",

@@ -43,7 +43,11 @@ fn flow(page: &mut Page, status: &AgentStatus) {
     page.counter("findings", "Findings made", by("priority", findings));
     let rules = status.findings_by_rule(TOP_RULES).into_iter().map(|(rule, count)| (rule, number(count)));
     page.counter("rule_findings", "Findings of the rules with the most", by("rule", rules));
-    page.counter("rules_reloads", "Times that rules were read again and came into use", one(number(told.rules_reloads)));
+    page.counter(
+        "rules_reloads",
+        "Times that rules were read again and came into use",
+        one(number(told.rules_reloads)),
+    );
     let failures = one(number(told.rules_reload_failures));
     page.counter("rules_reload_failures", "Times that rules were read again and refused", failures);
     page.gauge("rules", "Rules in use", one(f64::from(status.rules_count())));
@@ -58,11 +62,19 @@ fn outputs(page: &mut Page, status: &AgentStatus) {
         page.gauge("spool_segments", "Files of findings on the disk", one(number(spool.segments)));
         page.gauge("spool_entries", "Entries in the spool", one(number(spool.next_index - spool.first_index)));
         page.gauge("spool_unsaved", "Entries that are not on the disk", one(number(spool.unsaved)));
-        page.gauge("spool_failing", "1 while the disk cannot be written", one(f64::from(u8::from(spool.failing.is_some()))));
+        page.gauge(
+            "spool_failing",
+            "1 while the disk cannot be written",
+            one(f64::from(u8::from(spool.failing.is_some()))),
+        );
         page.counter("spool_written_bytes", "Bytes written to the spool", one(number(spool.written_bytes)));
         page.counter("spool_written_entries", "Entries written to the spool", one(number(spool.written)));
         page.counter("spool_write_failures", "Times that writing the spool failed", one(number(spool.failures)));
-        page.counter("spool_evicted_segments", "Files given up because the spool was full", one(number(spool.evicted_segments)));
+        page.counter(
+            "spool_evicted_segments",
+            "Files given up because the spool was full",
+            one(number(spool.evicted_segments)),
+        );
     }
     page.counter("findings_lost", "Findings that an output could not take", by("cause", lost));
 }
@@ -84,7 +96,11 @@ fn sinks(page: &mut Page, status: &AgentStatus) {
         by("sink", sinks.iter().map(|sink| (sink.name().to_owned(), value(sink))))
     };
     page.counter("sink_requests", "Requests sent to a sink", state(|sink| number(sink.requests())));
-    page.counter("sink_sent_bytes", "Bytes of findings sent to a sink, before compression", state(|sink| number(sink.bytes())));
+    page.counter(
+        "sink_sent_bytes",
+        "Bytes of findings sent to a sink, before compression",
+        state(|sink| number(sink.bytes())),
+    );
     page.gauge("sink_in_flight", "Requests that a sink has not answered", state(|sink| number(sink.in_flight())));
     let failing = state(|sink| sink.failing_for().map_or(0.0, |failing| failing.as_secs_f64()));
     page.gauge("sink_failing_seconds", "For how long a sink has not taken anything; 0 where it does", failing);

@@ -9,7 +9,6 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result};
 use super::{
     Exit,
     live::{self, SensorArgs, Stop},
@@ -22,13 +21,7 @@ use super::{
 use crate::{
     capture::Writer,
     config::Config,
-    output::{
-        cursor::RecordLoss,
-        outputs::Outputs,
-        queue::Printer,
-        socket,
-        stdout::Colour,
-    },
+    output::{cursor::RecordLoss, outputs::Outputs, queue::Printer, socket, stdout::Colour},
     pipeline::{Pipeline, Summary},
     proto::v1::Finding,
     report::Mode,
@@ -36,6 +29,7 @@ use crate::{
     sensor::{Sensor, ktime_ns, load, realtime_ns},
     source::{self, Source as _},
 };
+use anyhow::{Context as _, Result};
 
 /// How long a record may wait in the ring when the kernel saw no reason to wake us.
 const PATIENCE: Duration = Duration::from_millis(50);

@@ -40,9 +40,7 @@ impl Server {
         };
         let network = match &config.serve {
             None => None,
-            Some((address, files)) => {
-                Some(Listener::Tls(listen(*address)?, Arc::new(Reloading::new(files.clone())?)))
-            }
+            Some((address, files)) => Some(Listener::Tls(listen(*address)?, Arc::new(Reloading::new(files.clone())?))),
         };
         let metrics = config.metrics.map(listen).transpose()?;
         Ok(Self { runtime, socket, network, metrics })

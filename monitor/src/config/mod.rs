@@ -274,7 +274,9 @@ mod tests {
         assert!(with("tls: {ca_file: /a}").contains("sinks[0].tls: only an endpoint"));
         assert!(error("sinks: [{name: A, endpoint: 'unix:/a'}]").contains("sinks[0].name"));
         assert!(error("sinks: [{name: a, endpoint: 'http://10.0.0.1:1'}]").contains("unencrypted"));
-        assert!(error("sinks: [{name: a, endpoint: 'unix:/a'}, {name: a, endpoint: 'unix:/b'}]").contains("another sink"));
+        assert!(
+            error("sinks: [{name: a, endpoint: 'unix:/a'}, {name: a, endpoint: 'unix:/b'}]").contains("another sink")
+        );
         assert!(error("spool: {directory: here}").contains("spool.directory: must be an absolute path"));
         assert!(error("spool: {max_mib: 1}").contains("spool.max_mib: 1 is not between"));
         assert!(error("redaction: {patterns: ['(']}").contains("redaction.patterns"));

@@ -182,6 +182,11 @@ impl Dialer {
         endpoint.connect_with_connector_lazy(connector)
     }
 
+    /// A connection, by TLS where it is to be.
+    pub(super) async fn connect(&self) -> io::Result<Box<dyn Stream>> {
+        connect(&self.target, self.tls.as_ref()).await
+    }
+
     /// The value of the `authorization` header, read from the file now: tokens that Kubernetes mounts are replaced.
     pub fn authorization(&self) -> io::Result<Option<MetadataValue<Ascii>>> {
         let Some(path) = &self.token_file else { return Ok(None) };

@@ -46,6 +46,7 @@ impl Choice {
     }
 
     /// Only what was observed in this time.
+    #[must_use]
     pub fn between(mut self, since: u64, until: Option<u64>) -> Self {
         (self.since, self.until) = (since, until);
         self
@@ -59,7 +60,8 @@ impl Choice {
         (least == Priority::Unspecified || finding.priority().at_least(least))
             && (rules.is_empty() || rules.contains(&finding.rule))
             && (kinds.is_empty() || kinds.contains(&finding.kind))
-            && (namespaces.is_empty() || namespace(finding).is_some_and(|known| namespaces.iter().any(|name| name == known)))
+            && (namespaces.is_empty()
+                || namespace(finding).is_some_and(|known| namespaces.iter().any(|name| name == known)))
             && observed >= self.since
             && self.until.is_none_or(|until| observed < until)
             && self.condition.as_ref().is_none_or(|condition| holds(condition, finding))
@@ -177,7 +179,10 @@ impl Carried<'_> {
             "evt.hostname" => return Some(Value::text(&finding.hostname)),
             "container.id" => {
                 // Falco's: the first twelve digits, or "host".
-                let id = finding.container.as_ref().map_or("host", |container| container.id.get(..12).unwrap_or(&container.id));
+                let id = finding
+                    .container
+                    .as_ref()
+                    .map_or("host", |container| container.id.get(..12).unwrap_or(&container.id));
                 return Some(Value::text(id));
             }
             "container.full_id" => return finding.container.as_ref().map(|container| Value::text(&container.id)),
@@ -201,7 +206,9 @@ impl Carried<'_> {
             "proc.pname" => parent.map(|parent| Value::text(&parent.name)),
             "proc.pexepath" => parent.map(|parent| Value::text(&parent.executable)),
             "proc.ppid" => parent.map(|parent| Value::Int(parent.pid.into())),
-            "proc.pcmdline" => parent.map(|parent| Value::Text(cmdline(&parent.name, &parent.arguments).into_bytes().into())),
+            "proc.pcmdline" => {
+                parent.map(|parent| Value::Text(cmdline(&parent.name, &parent.arguments).into_bytes().into()))
+            }
             _ => None,
         }
     }
@@ -295,7 +302,10 @@ mod tests {
         let with = |text: &str| Filter { r#where: text.to_owned(), ..Filter::default() };
         assert!(refused(with("proc.nam = a"), &[]).starts_with("open.filter.where: where:1:1"));
         assert!(refused(with(&"a".repeat(5000)), &[]).contains("longer than 4096 bytes"));
-        assert_eq!(refused(Filter::default(), &["rule", "process.pid"]), "open.fields: \"process.pid\" is not a field of Finding");
+        assert_eq!(
+            refused(Filter::default(), &["rule", "process.pid"]),
+            "open.fields: \"process.pid\" is not a field of Finding"
+        );
     }
 
     #[test]
@@ -317,8 +327,9 @@ mod tests {
     fn every_field_of_the_contract_can_be_named() {
         use prost::Message as _;
         let files = prost_types::FileDescriptorSet::decode(v1::FILE_DESCRIPTOR_SET).unwrap().file;
-        let finding = files.iter().flat_map(|file| &file.message_type).find(|message| message.name() == "Finding").unwrap();
-        let names: Vec<&str> = finding.field.iter().map(|field| field.name()).collect();
+        let finding =
+            files.iter().flat_map(|file| &file.message_type).find(|message| message.name() == "Finding").unwrap();
+        let names: Vec<&str> = finding.field.iter().map(prost_types::FieldDescriptorProto::name).collect();
         assert_eq!(names, FIELDS);
     }
 

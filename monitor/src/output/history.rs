@@ -135,7 +135,8 @@ pub(super) async fn list(hub: &Arc<Hub>, request: ListRequest) -> Result<ListRes
     } else {
         let (epoch, position) = cursor::parse(&request.page_token)
             .map_err(|error| Status::invalid_argument(format!("page_token: {error}")))?;
-        at(spool, epoch, position.sequence).ok_or_else(|| Status::not_found("page_token: nothing of that run is left"))?
+        at(spool, epoch, position.sequence)
+            .ok_or_else(|| Status::not_found("page_token: nothing of that run is left"))?
     };
     let page = tokio::task::spawn_blocking(move || page(reader, &choice, size));
     page.await.map_err(|_| Status::unavailable("the agent ends"))

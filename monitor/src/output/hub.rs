@@ -482,7 +482,8 @@ impl Subscription {
         let in_ring = self.epoch == self.hub.epoch && self.position.sequence >= self.hub.lock().earliest();
         if ended && self.epoch != self.hub.epoch {
             let epoch = self.hub.epoch.clone();
-            (self.epoch, self.position) = (epoch, Position { sequence: self.hub.lock().earliest(), ..Position::default() });
+            (self.epoch, self.position) =
+                (epoch, Position { sequence: self.hub.lock().earliest(), ..Position::default() });
         }
         if ended || in_ring {
             self.history = None;
@@ -506,7 +507,13 @@ impl Subscription {
             self.position.sequence += next.missing;
             let (cause, epoch) = ("slow_subscriber".to_owned(), self.epoch.clone());
             let first_sequence = self.position.sequence - next.missing + 1;
-            self.push_loss(LossReport { findings: next.missing, cause, epoch, first_sequence, ..LossReport::default() });
+            self.push_loss(LossReport {
+                findings: next.missing,
+                cause,
+                epoch,
+                first_sequence,
+                ..LossReport::default()
+            });
         }
         for change in &next.changes {
             self.position.rules_changes = change.number;

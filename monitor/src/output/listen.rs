@@ -118,7 +118,8 @@ async fn accept(listener: &Listener, bounds: Bounds, ready: &mpsc::Sender<io::Re
         let (ready, places, refused) = (ready.clone(), Arc::clone(&places), Arc::clone(&refused));
         order.push_back(introducing.spawn(async move {
             let introduced = timeout(bounds.within, introduce(stream, tls)).await;
-            match introduced.unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "no introduction in time"))) {
+            match introduced.unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "no introduction in time")))
+            {
                 Err(error) => refused.tell("introduction", &error.to_string()),
                 Ok(stream) => match places.try_acquire_owned() {
                     Err(_) => refused.tell("full", "as many connections as are allowed are open"),

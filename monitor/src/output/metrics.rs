@@ -21,7 +21,7 @@ use super::service::{Part, Status};
 const CONNECTIONS: usize = 32;
 /// How long a request's head may take, and a connection may live.
 const HEAD_WITHIN: Duration = Duration::from_secs(5);
-const CONNECTION_WITHIN: Duration = Duration::from_secs(300);
+const CONNECTION_WITHIN: Duration = Duration::from_mins(5);
 
 /// What is to be shown, by name.
 #[derive(Debug, Default)]
@@ -96,7 +96,8 @@ fn answer(request: &Request<Incoming>, status: &dyn Status) -> Response<Full<Byt
     }
     match request.uri().path() {
         "/metrics" => {
-            let accepts = request.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+            let accepts =
+                request.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
             let (content_type, body) = metrics(status, accepts.contains("application/openmetrics-text"));
             response(StatusCode::OK, content_type, body)
         }
@@ -111,7 +112,8 @@ fn answer(request: &Request<Incoming>, status: &dyn Status) -> Response<Full<Byt
 fn metrics(status: &dyn Status, open_metrics: bool) -> (&'static str, String) {
     let mut page = Page(Registry::with_prefix("monitor"));
     status.metrics(&mut page);
-    let health = status.parts().into_iter().map(|part| (vec![("part", part.name)], f64::from(u8::from(part.why.is_none()))));
+    let health =
+        status.parts().into_iter().map(|part| (vec![("part", part.name)], f64::from(u8::from(part.why.is_none()))));
     page.gauge("healthy", "1 where a part is well, see /readyz", health);
     let mut body = String::new();
     // Writing to a string does not fail.

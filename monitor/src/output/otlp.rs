@@ -42,8 +42,11 @@ pub(super) fn request(source: &Source, batch: &Batch) -> ExportLogsServiceReques
     let losses = batch.losses.iter().map(|loss| loss_record(loss, &epoch));
     let findings = batch.findings.iter().filter_map(|entry| Finding::decode(entry.payload.clone()).ok());
     let findings = findings.map(|finding| record(&finding, &epoch));
-    let scope =
-        InstrumentationScope { name: "monitor".to_owned(), version: source.agent_version.clone(), ..Default::default() };
+    let scope = InstrumentationScope {
+        name: "monitor".to_owned(),
+        version: source.agent_version.clone(),
+        ..Default::default()
+    };
     let logs = ScopeLogs { scope: Some(scope), log_records: losses.chain(findings).collect(), ..Default::default() };
     let mut attributes = vec![
         text("service.name", "monitor"),
@@ -80,7 +83,8 @@ pub fn record(finding: &Finding, epoch: &str) -> LogRecord {
         ("container.name", "container.name"),
         ("container.image.repository", "container.image.name"),
     ] {
-        if let Some(value::Value::Text(known)) = finding.output_fields.get(field).and_then(|value| value.value.as_ref()) {
+        if let Some(value::Value::Text(known)) = finding.output_fields.get(field).and_then(|value| value.value.as_ref())
+        {
             attributes.extend(present(attribute, known));
         }
     }

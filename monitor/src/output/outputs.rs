@@ -46,7 +46,12 @@ impl Outputs {
         let epoch = Uuid::now_v7();
         let Some((directory, limits)) = spool else {
             let hub = Hub::new(epoch.to_string());
-            return Ok(Outputs { hub, spool: None, sinks: None, recovery: Recovery { clean: true, ..Recovery::default() } });
+            return Ok(Outputs {
+                hub,
+                spool: None,
+                sinks: None,
+                recovery: Recovery { clean: true, ..Recovery::default() },
+            });
         };
         let (spool, threads, recovery) = Spool::open(Arc::new(Disk), directory, limits, epoch)?;
         let hub = Hub::with_history(spool.clone());
@@ -82,7 +87,7 @@ impl Outputs {
         self.hub.report_record_loss(cause, records);
         if let Some((spool, _)) = &self.spool {
             let epoch = spool.epoch().to_string();
-            spool.report(LossReport { records, cause: cause.cause().to_owned(), epoch, ..LossReport::default() });
+            spool.report(&LossReport { records, cause: cause.cause().to_owned(), epoch, ..LossReport::default() });
         }
     }
 

@@ -132,10 +132,7 @@ where
     for service in ANSWERING_SERVICES {
         reporter.set_service_status(service, ServingStatus::Serving).await;
     }
-    let reflection = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .build_v1()?;
+    let (reflection, older_reflection) = (reflection(), reflection().build_v1alpha()?);
     let (ending, mut ended) = watch::channel(false);
     let server = Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE.0))
@@ -147,7 +144,8 @@ where
         .add_service(subscribe::service(Arc::clone(&hub)))
         .add_service(AgentServer::new(Service { hub: Arc::clone(&hub), status: Arc::clone(&status) }))
         .add_service(health)
-        .add_service(reflection)
+        .add_service(reflection.build_v1()?)
+        .add_service(older_reflection)
         .serve_with_incoming_shutdown(connections, async move {
             // A dropped sender ends serving too.
             let _ = ended.wait_for(|ended| *ended).await;
@@ -165,6 +163,13 @@ where
     Ok(())
 }
 
+/// What describes the contract to whoever asks. Served in both versions: tools of some years ago know the older one alone.
+pub(super) fn reflection() -> tonic_reflection::server::Builder<'static> {
+    tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+}
+
 /// Keeps the health of the sensor, and of the agent as a whole, as the sensor reports it, and looks at the other parts.
 async fn follow(reporter: &HealthReporter, status: &dyn Status) -> Infallible {
     let mut sensor = status.sensor();
@@ -175,12 +180,9 @@ async fn follow(reporter: &HealthReporter, status: &dyn Status) -> Infallible {
             let status = if part.why.is_none() { ServingStatus::Serving } else { ServingStatus::NotServing };
             reporter.set_service_status(&part.name, status).await;
         }
-        match timeout(LOOK_AT_PARTS, sensor.changed()).await {
-            Ok(Err(_)) => {
-                announce(reporter, false).await;
-                return std::future::pending().await;
-            }
-            Ok(Ok(())) | Err(_) => {}
+        if let Ok(Err(_)) = timeout(LOOK_AT_PARTS, sensor.changed()).await {
+            announce(reporter, false).await;
+            return std::future::pending().await;
         }
     }
 }

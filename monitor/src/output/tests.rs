@@ -37,9 +37,9 @@ use super::{
     tail::{self, End, Endpoint, Event, Options, Outcome, TailError},
 };
 use crate::proto::v1::{
-    Finding, GetInfoRequest, GetInfoResponse, GetStatusRequest, GetStatusResponse, ListRulesRequest,
-    ListRulesResponse, Open, RuleInUse, StartFrom, SubscribeRequest, SubscribeResponse, agent_client::AgentClient, findings_client::FindingsClient, subscribe_request,
-    subscribe_response::Response,
+    Finding, GetInfoRequest, GetInfoResponse, GetStatusRequest, GetStatusResponse, ListRulesRequest, ListRulesResponse,
+    Open, RuleInUse, StartFrom, SubscribeRequest, SubscribeResponse, agent_client::AgentClient,
+    findings_client::FindingsClient, subscribe_request, subscribe_response::Response,
 };
 
 /// Nothing here takes as long on any machine.

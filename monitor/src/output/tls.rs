@@ -236,7 +236,9 @@ impl<F: Files> Reloading<F> {
                     loaded.config = Arc::new(config);
                     tracing::info!("certificates reloaded");
                 }
-                Err(error) => tracing::warn!(kind = error.kind(), "certificates NOT reloaded, those from before stay: {error}"),
+                Err(error) => {
+                    tracing::warn!(kind = error.kind(), "certificates NOT reloaded, those from before stay: {error}");
+                }
             }
         }
         Arc::clone(&loaded.config)
@@ -252,8 +254,7 @@ mod tests {
     fn write(directory: &Path, name: &str) -> Identity {
         let key = KeyPair::generate().unwrap();
         let certificate = CertificateParams::new(vec![name.to_owned()]).unwrap().self_signed(&key).unwrap();
-        let identity =
-            Identity { certificate_file: directory.join("tls.crt"), key_file: directory.join("tls.key") };
+        let identity = Identity { certificate_file: directory.join("tls.crt"), key_file: directory.join("tls.key") };
         fs::write(&identity.key_file, key.serialize_pem()).unwrap();
         fs::write(&identity.certificate_file, certificate.pem()).unwrap();
         identity
@@ -264,7 +265,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let identity = write(directory.path(), "a");
         let client_ca_file = identity.certificate_file.clone();
-        let reloading = Reloading::new(ServerFiles { identity: identity.clone(), client_ca_file: Some(client_ca_file) }).unwrap();
+        let reloading =
+            Reloading::new(ServerFiles { identity: identity.clone(), client_ca_file: Some(client_ca_file) }).unwrap();
         let first = reloading.current();
         assert!(Arc::ptr_eq(&first, &reloading.current()));
         write(directory.path(), "longer.example");

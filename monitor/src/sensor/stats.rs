@@ -133,4 +133,3 @@ fn fdinfo(fd: i32) -> Option<String> {
 fn number(fdinfo: &str, name: &str) -> Option<u64> {
     fdinfo.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?.trim().parse().ok()
 }
-

@@ -8,6 +8,7 @@
 
 mod agent;
 mod calls;
+mod delivery;
 mod filter;
 pub(crate) mod load;
 mod machine;
@@ -73,6 +74,8 @@ enum Name {
     /// Cost of rules per event, by their number
     #[value(alias = "rules_scaling")]
     RulesScaling,
+    /// What spool and sinks carry, and what a finding costs; takes some minutes
+    Delivery,
 }
 
 impl Name {
@@ -84,7 +87,7 @@ impl Name {
             Self::OpenClose => Some(Load::OpenClose),
             Self::OpenWrite => Some(Load::OpenWrite),
             Self::ForkExec => Some(Load::ForkExec),
-            Self::Ring | Self::Replay | Self::Memory | Self::Start | Self::RulesScaling => None,
+            Self::Ring | Self::Replay | Self::Memory | Self::Start | Self::RulesScaling | Self::Delivery => None,
         }
     }
 }
@@ -126,6 +129,7 @@ impl Bench {
                 Name::Memory => memory::measure(self)?,
                 Name::Start => start::measure(self)?,
                 Name::RulesScaling => rules::measure()?,
+                Name::Delivery => delivery::measure()?,
                 _ => Vec::new(),
             });
         }

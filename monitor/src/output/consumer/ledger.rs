@@ -15,7 +15,9 @@ impl Ranges {
     /// Adds `first..=last`.
     pub fn add(&mut self, mut first: u64, mut last: u64) {
         // Whatever touches it becomes one with it.
-        while let Some((start, end)) = self.0.range(..=last.saturating_add(1)).next_back().map(|(start, end)| (*start, *end)) {
+        while let Some((start, end)) =
+            self.0.range(..=last.saturating_add(1)).next_back().map(|(start, end)| (*start, *end))
+        {
             if end.saturating_add(1) < first {
                 break;
             }

@@ -30,7 +30,7 @@ use super::{
 use crate::{
     finding::write_json_line,
     proto::v1::{
-        DeliverRequest, DeliverResponse, FILE_DESCRIPTOR_SET, Finding, LossReport, Rejected,
+        DeliverRequest, DeliverResponse, Finding, LossReport, Rejected,
         findings_sink_server::{FindingsSink, FindingsSinkServer},
     },
 };
@@ -189,20 +189,19 @@ impl Consumer {
     ) -> Result<(), super::service::ServeError> {
         let (reporter, health) = tonic_health::server::health_reporter();
         reporter.set_service_status("monitor.v1.FindingsSink", tonic_health::ServingStatus::Serving).await;
-        let reflection = tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-            .build_v1()?;
+        let (reflection, older_reflection) =
+            (super::service::reflection(), super::service::reflection().build_v1alpha()?);
         let service = FindingsSinkServer::new(self.clone())
             .max_decoding_message_size(MAX_REQUEST_BYTES)
             .accept_compressed(CompressionEncoding::Gzip)
             .send_compressed(CompressionEncoding::Gzip);
         let incoming = connections(listener, Bounds::default());
         let server = Server::builder()
-            .http2_keepalive_interval(Some(Duration::from_secs(60)))
+            .http2_keepalive_interval(Some(Duration::from_mins(1)))
             .add_service(service)
             .add_service(health)
-            .add_service(reflection)
+            .add_service(reflection.build_v1()?)
+            .add_service(older_reflection)
             .serve_with_incoming(incoming);
         tokio::select! {
             result = server => Ok(result?),

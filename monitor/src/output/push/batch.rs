@@ -111,7 +111,9 @@ impl Batches {
                         let fits = bytes <= most.bytes || batch.findings.is_empty();
                         entry.epoch == batch.epoch && follows && fits && !full
                     }
-                    Item::Entry(entry) if entry.kind == Kind::LOSS => entry.epoch == batch.epoch && batch.findings.is_empty(),
+                    Item::Entry(entry) if entry.kind == Kind::LOSS => {
+                        entry.epoch == batch.epoch && batch.findings.is_empty()
+                    }
                     Item::Entry(_) => true,
                     Item::Missing { .. } => batch.findings.is_empty(),
                 };

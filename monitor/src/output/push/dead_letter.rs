@@ -73,7 +73,8 @@ mod tests {
         let lines = fs::read_to_string(&path).unwrap();
         let last: serde_json::Value = serde_json::from_str(lines.lines().last().unwrap()).unwrap();
         assert_eq!((&last["code"], &last["finding"]["rule"]), (&3.into(), &"Drift Execution".into()));
-        let bytes: u64 = fs::read_dir(directory.path()).unwrap().map(|file| file.unwrap().metadata().unwrap().len()).sum();
+        let bytes: u64 =
+            fs::read_dir(directory.path()).unwrap().map(|file| file.unwrap().metadata().unwrap().len()).sum();
         assert!(bytes <= 2 * MAX_BYTES);
     }
 }

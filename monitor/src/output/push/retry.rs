@@ -23,7 +23,7 @@ pub enum Verdict {
 /// What a status says.
 pub fn verdict(status: &Status) -> Verdict {
     // Longer than this a sink cannot mean; it would be an agent that has stopped.
-    const MAX_DELAY: Duration = Duration::from_secs(300);
+    const MAX_DELAY: Duration = Duration::from_mins(5);
     let delay = status.get_details_retry_info().and_then(|info| info.retry_delay).map(|delay| delay.min(MAX_DELAY));
     match status.code() {
         Code::ResourceExhausted | Code::OutOfRange if delay.is_none() => Verdict::Smaller,
@@ -77,7 +77,8 @@ mod tests {
     #[test]
     fn the_table_is_otlps_but_for_who_is_not_let_in() {
         let of = |code| verdict(&Status::new(code, ""));
-        for code in [Code::Unavailable, Code::DeadlineExceeded, Code::Aborted, Code::Cancelled, Code::DataLoss, Code::Internal]
+        for code in
+            [Code::Unavailable, Code::DeadlineExceeded, Code::Aborted, Code::Cancelled, Code::DataLoss, Code::Internal]
         {
             assert_eq!(of(code), Verdict::Retry(None), "{code:?}");
         }
@@ -91,7 +92,7 @@ mod tests {
         let asked = Status::with_error_details(Code::ResourceExhausted, "", seconds(7));
         assert_eq!(verdict(&asked), Verdict::Retry(Some(Duration::from_secs(7))));
         let forever = Status::with_error_details(Code::Unavailable, "", seconds(86_400));
-        assert_eq!(verdict(&forever), Verdict::Retry(Some(Duration::from_secs(300))));
+        assert_eq!(verdict(&forever), Verdict::Retry(Some(Duration::from_mins(5))));
     }
 
     #[test]

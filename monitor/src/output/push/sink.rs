@@ -34,9 +34,9 @@ use crate::{
 };
 
 /// After how long without a request a connection is not trusted any more: load balancers forget it after four minutes.
-const MAX_IDLE: Duration = Duration::from_secs(180);
+const MAX_IDLE: Duration = Duration::from_mins(3);
 /// After how long a connection is replaced, so that names and certificates that changed come into use.
-const MAX_AGE: Duration = Duration::from_secs(1800);
+const MAX_AGE: Duration = Duration::from_mins(30);
 /// How long a sink that is asked to stop may take for what is in flight.
 const FAREWELL: Duration = Duration::from_secs(2);
 /// How often a single finding that is too much for the sink is tried.
@@ -241,7 +241,8 @@ impl Sink {
         let usable = self.channel.take().filter(|connection| {
             now.duration_since(connection.used) < MAX_IDLE && now.duration_since(connection.made) < MAX_AGE
         });
-        let connection = usable.unwrap_or_else(|| Connection { channel: self.options.dialer.channel(), made: now, used: now });
+        let connection =
+            usable.unwrap_or_else(|| Connection { channel: self.options.dialer.channel(), made: now, used: now });
         let channel = connection.channel.clone();
         self.channel = Some(Connection { used: now, ..connection });
         channel
@@ -249,12 +250,12 @@ impl Sink {
 
     fn answered(&mut self, batch: Batch, answer: Result<Accepted, Status>) {
         match answer {
-            Ok(accepted) => self.accepted(batch, accepted),
+            Ok(accepted) => self.accepted(batch, &accepted),
             Err(status) => self.failed(batch, &status),
         }
     }
 
-    fn accepted(&mut self, batch: Batch, accepted: Accepted) {
+    fn accepted(&mut self, batch: Batch, accepted: &Accepted) {
         let took_some = batch.findings.first().is_none_or(|first| accepted.through >= first.sequence);
         if took_some {
             self.failures = 0;
@@ -296,7 +297,7 @@ impl Sink {
             }
         }
         if let Some(pause) = accepted.pause {
-            self.pause(pause.min(Duration::from_secs(300)));
+            self.pause(pause.min(Duration::from_mins(5)));
         }
         self.acknowledge();
     }
@@ -377,7 +378,7 @@ impl Sink {
         }
         let Some(position) = reached else { return };
         self.state.set_acknowledged(position.index);
-        if let Err(error) = self.cursor.store(position)
+        if let Err(error) = self.spool.store(&mut self.cursor, position)
             && self.spool.status().failing.is_none()
         {
             tracing::warn!(kind = "sink_cursor", "sink {}: cursor not kept: {error}", self.options.name);

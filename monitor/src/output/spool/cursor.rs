@@ -4,8 +4,8 @@
 //! is whole. Where none is, the sink starts over with the earliest entry, and gets twice what it had.
 
 use std::{
-    io::{self, ErrorKind},
-    path::Path,
+    io,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -33,6 +33,7 @@ pub struct Position {
 /// A sink's position, and the file that it is kept in.
 #[derive(Debug)]
 pub struct Cursor {
+    path: PathBuf,
     file: Option<Arc<dyn File>>,
     generation: u64,
     position: Option<Position>,
@@ -42,16 +43,13 @@ impl Cursor {
     /// Reads it, or begins one without a position.
     pub fn load(files: &dyn Files, directory: &Path, sink: &str) -> Self {
         let path = directory.join(format!("{sink}{SUFFIX}"));
-        let file = match files.open(&path, true) {
-            Err(error) if error.kind() == ErrorKind::NotFound => files.create(&path),
-            Err(_) => files.open(&path, false),
-            opened => opened,
-        };
-        let mut cursor = Self { file: file.ok(), generation: 0, position: None };
+        let file = files.open(&path, true).or_else(|_| files.open(&path, false));
+        let mut cursor = Self { path, file: file.ok(), generation: 0, position: None };
         let mut slots = [0; 2 * SLOT_BYTES];
         let read = cursor.file.as_ref().and_then(|file| files::read_full(&**file, &mut slots, 0).ok()).unwrap_or(0);
         for slot in slots.get(..read).unwrap_or_default().chunks(SLOT_BYTES) {
-            if let Some((generation, position)) = decode(slot).filter(|(generation, _)| *generation > cursor.generation) {
+            if let Some((generation, position)) = decode(slot).filter(|(generation, _)| *generation > cursor.generation)
+            {
                 (cursor.generation, cursor.position) = (generation, Some(position));
             }
         }
@@ -64,11 +62,14 @@ impl Cursor {
     }
 
     /// Keeps a position. After an error it counts all the same, until the agent ends.
-    pub fn store(&mut self, position: Position) -> io::Result<()> {
+    pub fn store(&mut self, files: &dyn Files, position: Position) -> io::Result<()> {
         self.generation += 1;
         self.position = Some(position);
         let slot = encode(self.generation, &position);
-        let file = self.file.as_ref().ok_or_else(|| io::Error::from(ErrorKind::NotFound))?;
+        let file = match &self.file {
+            Some(file) => file,
+            None => self.file.insert(files.create(&self.path)?),
+        };
         files::write_all(&**file, &slot, (self.generation % 2) * SLOT_BYTES as u64)
     }
 }
@@ -117,7 +118,7 @@ mod tests {
         assert_eq!(load().position(), None);
         let mut cursor = load();
         for index in 1..=3 {
-            cursor.store(position(index)).unwrap();
+            cursor.store(&Disk, position(index)).unwrap();
             assert_eq!(load().position(), Some(position(index)));
         }
         let path = directory.path().join("a.cursor");

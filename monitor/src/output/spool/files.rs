@@ -110,7 +110,8 @@ impl Files for Disk {
     }
 
     fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn Any + Send + Sync>>> {
-        let file = fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(FILE_MODE).open(path);
+        let file =
+            fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(FILE_MODE).open(path);
         let file = match file {
             // Where nothing can be written, a lock that is there already still keeps two readers apart.
             Err(error) if error.kind() == ErrorKind::ReadOnlyFilesystem => fs::File::open(path)?,

@@ -86,7 +86,7 @@ pub fn parse(bytes: &[u8]) -> Parsed<'_> {
         let is_start = bytes.iter().zip(&MARK).all(|(byte, mark)| byte == mark);
         return if is_start { Parsed::Incomplete } else { Parsed::Damaged(next_mark(bytes)) };
     };
-    let payload_bytes = number(header, 4, 4) as usize;
+    let payload_bytes = usize::try_from(number(header, 4, 4)).unwrap_or(usize::MAX);
     if !header.starts_with(&MARK) || payload_bytes > MAX_PAYLOAD_BYTES {
         return Parsed::Damaged(next_mark(bytes));
     }

@@ -96,7 +96,9 @@ impl Log {
         let made = files.create_directory(directory);
         let lock = match files.lock(&directory.join(LOCK)) {
             Ok(Some(lock)) => Some(lock),
-            Ok(None) => return Err(SpoolError::Locked { directory: directory.to_owned(), pid: owner(&*files, directory) }),
+            Ok(None) => {
+                return Err(SpoolError::Locked { directory: directory.to_owned(), pid: owner(&*files, directory) });
+            }
             Err(error) => {
                 tracing::warn!(kind = "spool_directory", "spool {}: {error}", directory.display());
                 None

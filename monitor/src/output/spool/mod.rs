@@ -23,6 +23,7 @@
 pub mod cursor;
 pub mod files;
 pub mod frame;
+pub mod inspect;
 mod log;
 pub mod reader;
 pub mod segment;
@@ -49,7 +50,7 @@ use uuid::Uuid;
 pub use self::log::Recovery;
 use self::{
     cursor::{Cursor, Position},
-    files::{File, Files},
+    files::Files,
     frame::{Kind, MAX_PAYLOAD_BYTES},
     log::{Log, Segments},
     reader::Reader,
@@ -252,7 +253,7 @@ impl Spool {
     }
 
     /// Takes a loss report in, which goes out in front of the findings that follow.
-    pub fn report(&self, loss: LossReport) {
+    pub fn report(&self, loss: &LossReport) {
         self.add(Kind::LOSS, 0, loss.encode_to_vec());
     }
 
@@ -286,13 +287,22 @@ impl Spool {
         let segments = self.0.segments.lock();
         let of_run = segments.iter().filter(|segment| segment.name.epoch == epoch);
         // The last one that begins at or before it; the first where all begin later.
-        let best = of_run.clone().filter(|segment| segment.name.sequence <= sequence).last().or_else(|| of_run.clone().next());
-        best.map(|segment| Position { index: segment.name.index, epoch, sequence: segment.name.sequence.saturating_sub(1) })
+        let best = of_run.clone().rfind(|segment| segment.name.sequence <= sequence).or_else(|| of_run.clone().next());
+        best.map(|segment| Position {
+            index: segment.name.index,
+            epoch,
+            sequence: segment.name.sequence.saturating_sub(1),
+        })
     }
 
     /// The position of a sink, as it was stored last.
     pub fn cursor(&self, sink: &str) -> Cursor {
         Cursor::load(&*self.0.files, &self.0.directory, sink)
+    }
+
+    /// Keeps the position of a sink.
+    pub fn store(&self, cursor: &mut Cursor, position: Position) -> std::io::Result<()> {
+        cursor.store(&*self.0.files, position)
     }
 
     /// Told when there is something new to read.

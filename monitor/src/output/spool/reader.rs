@@ -137,9 +137,10 @@ impl Reader {
             }
             let before = self.position.index;
             if first > before {
-                self.from_disk(&mut room, &mut items);
+                self.take_from_disk(&mut room, &mut items);
             }
-            if self.position.index == before && room.entries > 0 && !self.from_memory(first, &mut room, &mut items) {
+            if self.position.index == before && room.entries > 0 && !self.take_from_memory(first, &mut room, &mut items)
+            {
                 break;
             }
         }
@@ -147,7 +148,7 @@ impl Reader {
     }
 
     /// Takes what memory has from `first` on; false if it has nothing that may be seen.
-    fn from_memory(&mut self, first: u64, room: &mut Most, items: &mut Vec<Item>) -> bool {
+    fn take_from_memory(&mut self, first: u64, room: &mut Most, items: &mut Vec<Item>) -> bool {
         let entries = {
             let tail = self.shared.tail();
             if tail.first() != first {
@@ -167,7 +168,7 @@ impl Reader {
     }
 
     /// Takes what the segments have from this position on, until one of them had something.
-    fn from_disk(&mut self, room: &mut Most, items: &mut Vec<Item>) {
+    fn take_from_disk(&mut self, room: &mut Most, items: &mut Vec<Item>) {
         let before = self.position.index;
         loop {
             let mut open = match self.open.take() {

@@ -126,7 +126,7 @@ impl Tail {
     }
 
     /// Entries that are not on the disk, up to a number of bytes; at least one if there is one.
-    pub(super) fn to_save(&mut self, bytes: usize) -> Vec<Entry> {
+    pub(super) fn take_unsaved(&mut self, bytes: usize) -> Vec<Entry> {
         let start = self.entries.partition_point(|entry| entry.index < self.saved);
         let mut room = bytes;
         let entries: Vec<Entry> = self

@@ -10,7 +10,7 @@ use prost::Message as _;
 use tempfile::TempDir;
 
 use super::{
-    files::Disk,
+    files::{Disk, File},
     reader::{Cause, Item, Most},
     *,
 };
@@ -32,6 +32,12 @@ struct Faults {
 }
 
 impl Faulty {
+    fn read_only() -> Self {
+        let disk = Self::default();
+        disk.set_read_only(true);
+        disk
+    }
+
     fn set_room(&self, bytes: Option<u64>) {
         *self.0.room.lock().unwrap() = bytes;
     }
@@ -110,7 +116,7 @@ impl File for FaultyFile {
 
     fn truncate(&self, len: u64) -> io::Result<()> {
         self.disk.check_writable()?;
-        let mut rest = [0; 64 << 10];
+        let mut rest = vec![0; 64 << 10];
         let freed = files::read_full(&*self.file, &mut rest, len)?;
         if let Some(room) = &mut *self.disk.0.room.lock().unwrap() {
             *room += freed as u64;
@@ -409,7 +415,7 @@ fn a_spool_that_cannot_be_opened_for_writing_gives_what_it_has() {
     assert_eq!(shown(&run.read_all()), [range(1, 1..=3), range(2, 1..=1)].concat());
     let mut cursor = run.spool.cursor("a");
     let position = run.spool.latest();
-    assert!(cursor.store(position).is_err());
+    assert!(cursor.store(&Faulty::read_only(), position).is_err());
     assert_eq!(cursor.position(), Some(position));
     run.threads.finish();
 }
@@ -444,7 +450,7 @@ fn indices_that_a_sink_had_are_not_given_out_again() {
     let directory = tempfile::tempdir().unwrap();
     let mut run = Run::new(&directory, 1);
     run.save(10);
-    run.spool.cursor("a").store(run.spool.latest()).unwrap();
+    run.spool.cursor("a").store(&Disk, run.spool.latest()).unwrap();
     run.kill();
     // The power went: the disk has less than the sink.
     let path = segments(&directory).remove(0);
@@ -469,4 +475,29 @@ fn a_finding_that_is_too_long_is_missed_and_not_the_others() {
     run.save(1);
     assert_eq!(shown(&run.read_all()), ["1/1", "not_stored 1", "1/3"]);
     run.threads.finish();
+}
+
+#[test]
+fn what_a_spool_holds_is_seen_from_outside() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut run = Run::new(&directory, 1);
+    run.save(5);
+    run.spool.store(&mut run.spool.cursor("a"), run.spool.latest()).unwrap();
+    let path = directory.path().join("spool");
+    let report = inspect::inspect(&Disk, &path).unwrap();
+    assert_eq!((report.findings(), report.segments.len(), report.is_damaged()), (5, 1, false));
+    assert_eq!(report.cursors, [("a".to_owned(), Some(run.spool.latest()))]);
+    run.threads.finish();
+    let segment = segments(&directory).remove(0);
+    let mut bytes = std::fs::read(&segment).unwrap();
+    bytes[300] ^= 1;
+    bytes.extend(b"torn");
+    std::fs::write(&segment, bytes).unwrap();
+    let report = inspect::inspect(&Disk, &path).unwrap();
+    let found = &report.segments[0];
+    assert_eq!(
+        (found.findings, found.missing, found.damaged_places, found.torn_bytes, found.ended),
+        (4, 1, 1, 4, true)
+    );
+    assert!(report.is_damaged());
 }

@@ -67,13 +67,13 @@ impl Writer {
     /// What is to be written; nothing after a while.
     fn wait(&self, ending: bool) -> Vec<Entry> {
         let mut tail = self.shared.tail();
-        let entries = tail.to_save(CHUNK_BYTES);
+        let entries = tail.take_unsaved(CHUNK_BYTES);
         if !entries.is_empty() || ending {
             return entries;
         }
         let waited = self.shared.work.wait_timeout(tail, LOOK).unwrap_or_else(PoisonError::into_inner);
         let mut tail = waited.0;
-        tail.to_save(CHUNK_BYTES)
+        tail.take_unsaved(CHUNK_BYTES)
     }
 
     fn write(&mut self, first: &Entry, last: &Entry, entries: &[Entry]) -> bool {
@@ -107,7 +107,10 @@ impl Writer {
                 let mut tail = shared.tail();
                 if tail.failing().is_none() {
                     let directory = shared.directory.display();
-                    tracing::warn!(kind = "spool_write", "spool {directory}: {error}; memory keeps the newest findings");
+                    tracing::warn!(
+                        kind = "spool_write",
+                        "spool {directory}: {error}; memory keeps the newest findings"
+                    );
                 }
                 tail.fail(error.to_string());
                 drop(tail);
