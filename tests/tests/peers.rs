@@ -106,7 +106,7 @@ fn grpcurl_finds_its_way_by_reflection_alone() -> Result<()> {
         process::run(&mut command, PATIENCE)?.successful().map(|finished| finished.stdout_text())
     };
     let page: Value = serde_json::from_str(&call(
-        r#"{"page_size": 20, "filter": {"where": "proc.name = unshare and proc.pid > 0"}, "fields": "rule,time_unix_nano"}"#,
+        r#"{"page_size": 20, "filter": {"where": "proc.name = unshare and proc.pid > 0"}, "fields": {"paths": ["rule", "time_unix_nano"]}}"#,
         "monitor.v1.Findings/List",
     )?)?;
     assert_eq!(page["findings"].as_array().map(Vec::len), Some(20), "{page}");

@@ -71,9 +71,8 @@ impl Tail {
             return false;
         }
         self.begun = true;
-        if let Some(loss) = self.first_words.take() {
-            self.add(Kind::LOSS, epoch, sequence, loss, limits, false);
-        }
+        let first_words = self.first_words.take();
+        let wake = first_words.is_some_and(|loss| self.add(Kind::LOSS, epoch, sequence, loss, limits, false));
         if kind == Kind::FINDING {
             self.sequence = sequence;
         }
@@ -82,13 +81,13 @@ impl Tail {
         if too_long {
             // Its place stays empty, which readers see.
             self.dropped += 1;
-            return false;
+            return wake;
         }
         let entry = Entry { kind, epoch, index, sequence: self.sequence, payload: Bytes::from(payload) };
         self.bytes += cost(&entry);
         self.entries.push_back(entry);
         self.trim(limits);
-        std::mem::take(&mut self.writer_waits)
+        std::mem::take(&mut self.writer_waits) || wake
     }
 
     fn trim(&mut self, limits: &Limits) {
@@ -178,4 +177,21 @@ impl Tail {
 
 fn cost(entry: &Entry) -> usize {
     HEADER_BYTES + entry.payload.len() + size_of::<Entry>()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_writer_that_waits_is_woken_by_what_comes_first_whatever_stands_in_front_of_it() {
+        for loss in [None, Some(b"crash".to_vec())] {
+            let mut tail = Tail::new(0);
+            loss.into_iter().for_each(|loss| tail.begin_with(loss));
+            assert!(tail.take_unsaved(1000).is_empty());
+            let mut add = |kind| tail.add(kind, Uuid::nil(), 1, vec![1], &Limits::default(), false);
+            assert!(add(Kind::FINDING), "woken");
+            assert!(!add(Kind::FINDING), "it is awake");
+        }
+    }
 }
