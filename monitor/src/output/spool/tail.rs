@@ -187,7 +187,9 @@ mod tests {
     fn a_writer_that_waits_is_woken_by_what_comes_first_whatever_stands_in_front_of_it() {
         for loss in [None, Some(b"crash".to_vec())] {
             let mut tail = Tail::new(0);
-            loss.into_iter().for_each(|loss| tail.begin_with(loss));
+            if let Some(loss) = loss {
+                tail.begin_with(loss);
+            }
             assert!(tail.take_unsaved(1000).is_empty());
             let mut add = |kind| tail.add(kind, Uuid::nil(), 1, vec![1], &Limits::default(), false);
             assert!(add(Kind::FINDING), "woken");
