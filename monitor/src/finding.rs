@@ -59,6 +59,11 @@ impl serde_json::ser::Formatter for TerminalSafe {
     }
 }
 
+/// A word of the contract without its prefix, lower-case, as JSON has it.
+pub(crate) fn word_of(name: &str, prefix: &str) -> String {
+    name.strip_prefix(prefix).unwrap_or(name).to_ascii_lowercase()
+}
+
 /// An enum field as its word. Named by the attributes that `build.rs` writes.
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde calls")]
 pub(crate) fn word<E, S>(number: &i32, serializer: S) -> Result<S::Ok, S::Error>
@@ -333,7 +338,12 @@ mod tests {
     fn the_other_messages_of_the_stream_have_the_same_view() {
         let loss = LossReport { findings: 3, cause: "expired".to_owned(), ..LossReport::default() };
         let response = SubscribeResponse { response: Some(Response::Loss(loss)) };
-        assert_eq!(json(&response), json!({"loss": {"findings": 3, "records": 0, "cause": "expired", "cursor": ""}}));
+        assert_eq!(
+            json(&response),
+            json!({"loss": {
+                "findings": 3, "records": 0, "cause": "expired", "cursor": "", "epoch": "", "first_sequence": 0,
+            }})
+        );
         let batch = SubscribeResponse { response: Some(Response::Batch(Batch::default())) };
         assert_eq!(json(&batch), json!({"batch": {"findings": [], "cursor": ""}}));
     }

@@ -5,6 +5,7 @@
 
 pub mod capture;
 pub mod cli;
+pub mod config;
 pub mod context;
 pub mod decode;
 pub mod drift;
@@ -14,6 +15,7 @@ pub mod output;
 pub mod pipeline;
 pub mod proto;
 pub mod record;
+pub mod redact;
 pub mod report;
 pub mod rules;
 pub mod scap;

@@ -10,6 +10,7 @@ use crate::{
     decode::decode,
     event::{Body, Event, EventType},
     proto::v1::{Finding, Priority},
+    redact::Redactor,
     report::{Mode, Reporter},
     rules::{Condition, RuleSet},
     seccomp::{self, Detector, Released},
@@ -54,6 +55,7 @@ pub struct Pipeline {
     seccomp: Detector<u64>,
     reporter: Reporter,
     summary: Summary,
+    redactor: Option<Redactor>,
     /// Room for an event's path.
     scratch: Vec<u8>,
     /// The rules that the records told of last, which a replay need not have.
@@ -73,11 +75,17 @@ impl Pipeline {
             seccomp: Detector::default(),
             reporter: Reporter::new(mode, now),
             summary: Summary::default(),
+            redactor: Redactor::builtin(),
             scratch: Vec::new(),
             rules_digest: None,
             is_wanted: true,
             seen: vec![0; EventType::COUNT],
         }
+    }
+
+    /// Hides other secrets in findings, or none.
+    pub fn set_redactor(&mut self, redactor: Option<Redactor>) {
+        self.redactor = redactor;
     }
 
     /// Puts other rules in the place of those that it has, which it returns: freeing them takes time.
@@ -189,11 +197,15 @@ impl Pipeline {
             return;
         }
         let Selection { rules, filter, min_priority } = &mut self.selection;
-        let reporter = &mut self.reporter;
+        let (reporter, redactor) = (&mut self.reporter, &self.redactor);
         rules.evaluate(context.event_type, &context, |rule| {
             let urgent = rule.priority as i32 <= *min_priority as i32;
             if urgent && filter.as_mut().is_none_or(|filter| filter.matches(context.event_type, &context)) {
-                emit(reporter.report(&context, rule));
+                let mut finding = reporter.report(&context, rule);
+                if let Some(redactor) = redactor {
+                    redactor.finding(&mut finding);
+                }
+                emit(finding);
             }
         });
     }

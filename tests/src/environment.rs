@@ -33,6 +33,15 @@ pub fn bpf_object() -> Option<PathBuf> {
     object
 }
 
+/// A program of the Python environment that `cargo xtask setup` makes, which `MONITOR_TEST_PYTHON` names or `target/python` is. Says
+/// so where it is not there, and panics where `CI=true`.
+pub fn python_tool(name: &str) -> Option<PathBuf> {
+    let default = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/python");
+    let tool = env::var_os("MONITOR_TEST_PYTHON").map_or(default, PathBuf::from).join("bin").join(name);
+    let missing = (!tool.exists()).then(|| format!("{} does not exist", tool.display()));
+    ready("the Python environment of the tests", missing).then_some(tool)
+}
+
 /// Both of the above.
 pub fn can_run_live_with(runtime: Runtime) -> bool {
     can_run_live() && can_run_containers(runtime)

@@ -16,6 +16,7 @@ use monitor::{
         schema::Flags,
         value::{Address, Value},
     },
+    output::spool::frame::Frames,
     pipeline::{Pipeline, Selection},
     proto::v1::Priority,
     report::Mode,
@@ -57,7 +58,9 @@ targets!(
     condition,
     output,
     expected_counts,
-    subscribe
+    subscribe,
+    spool,
+    config
 );
 
 /// One record from the kernel or a capture.
@@ -293,4 +296,29 @@ pub fn subscribe(bytes: &[u8]) {
         drop(subscription);
     }
     assert_eq!(hub.subscribers(), 0);
+}
+
+/// A segment of a spool.
+pub fn spool(bytes: &[u8]) {
+    let mut frames = Frames::new(bytes);
+    let mut good = 0;
+    for (at, frame) in frames.by_ref() {
+        good += frame.encoded_bytes();
+        let mut again = Vec::new();
+        frame.encode(&mut again);
+        let place = bytes.get(at..at + frame.encoded_bytes()).unwrap_or_default();
+        // Bytes that nothing uses may differ; everything else reads back.
+        assert_eq!(again.len(), place.len(), "an entry has the length that it is counted with");
+    }
+    assert_eq!(good + frames.damaged_bytes, bytes.len(), "every byte is an entry's, or counted as damaged");
+    assert!(frames.good_bytes <= bytes.len());
+}
+
+/// A configuration file.
+pub fn config(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    if let Ok(file) = monitor::config::parse(text) {
+        // Naming certificates that are not there is an error, not a panic.
+        let _ = monitor::config::Config::resolve(file);
+    }
 }

@@ -8,6 +8,7 @@
 //! - [`agent`]: the agent binary; [`subscriber`]: a gRPC client; [`finding`]: one comparable form of a finding.
 //! - [`capture`]: where the records of a capture file begin and end.
 //! - [`fuzz`]: the parsers of hostile bytes, and what is promised of them.
+//! - [`producer`]: findings without a sensor, and who makes and takes them; [`pki`]: certificates.
 //! - [`process`]: children with a time limit; [`environment`]: what this machine lacks.
 pub mod agent;
 pub mod capture;
@@ -16,7 +17,9 @@ pub mod container;
 pub mod environment;
 pub mod finding;
 pub mod fuzz;
+pub mod pki;
 pub mod process;
+pub mod producer;
 pub mod seccomp;
 pub mod subscriber;
 pub mod workload;

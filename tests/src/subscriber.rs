@@ -213,6 +213,10 @@ mod tests {
             let responses = [batch, loss].map(|response| Ok(SubscribeResponse { response: Some(response) }));
             Ok(Reply::new(Box::pin(tokio_stream::iter(responses))))
         }
+
+        async fn list(&self, _: Request<v1::ListRequest>) -> Result<Reply<v1::ListResponse>, Status> {
+            Err(Status::unimplemented("list"))
+        }
     }
 
     #[test]

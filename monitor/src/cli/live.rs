@@ -16,7 +16,10 @@ use anyhow::{Context as _, Result};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::Exit;
-use crate::sensor::load::{self, SeccompChoice, Settings};
+use crate::{
+    output::push::Sender,
+    sensor::load::{self, SeccompChoice, Settings},
+};
 
 /// Options of the sensor.
 #[derive(Clone, Debug, clap::Args)]
@@ -46,6 +49,14 @@ impl SensorArgs {
             bpf_log: self.bpf_log,
         }
     }
+}
+
+/// Who sends findings from here. A node without a name has that of its host.
+pub(super) fn sender(node_name: Option<&str>, cluster_name: String) -> Sender {
+    let host = || rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let node_name = node_name.map_or_else(host, str::to_owned);
+    Sender { node_name, cluster_name, boot_id: boot_id.trim().to_owned() }
 }
 
 /// Whether it is time to end.

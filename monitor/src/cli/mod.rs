@@ -2,6 +2,7 @@
 //!
 //! Findings go to stdout, everything else to stderr. Exit codes are in [`Exit`].
 
+mod account;
 mod capture;
 mod check;
 mod demo;
@@ -14,6 +15,9 @@ mod rule_files;
 mod rules;
 mod rules_change;
 mod run;
+mod server;
+mod sink;
+mod spool;
 mod status;
 mod tail;
 mod watch;
@@ -47,6 +51,10 @@ enum Command {
     Rules(rules::Args),
     /// Follow the findings of a running agent over gRPC
     Tail(tail::Args),
+    /// Take findings that agents push: the reference consumer
+    Sink(sink::Args),
+    /// Look into a spool of findings, also beside a running agent
+    Spool(spool::Args),
     /// Tell what this kernel and machine offer
     Check(check::Args),
     /// Attach an empty program to sys_exit until told to stop: the baseline of `cargo xtask bench`
@@ -89,6 +97,8 @@ impl Cli {
             Command::Record(args) => record::run(&args),
             Command::Rules(args) => rules::run(&args),
             Command::Tail(args) => tail::run(args),
+            Command::Sink(args) => sink::run(&args),
+            Command::Spool(args) => spool::run(&args),
             Command::Check(args) => check::run(&args),
             Command::BenchBaseline => live::baseline(),
         };
@@ -118,7 +128,7 @@ fn say(text: impl Display) {
 
 /// The agent's own log: stderr, warnings by default, `MONITOR_LOG` for more. Lines of the BPF programs only come where they
 /// were asked for.
-fn start_log() {
+pub fn start_log() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("MONITOR_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,monitor_ebpf=debug"));
     let colour = anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never;

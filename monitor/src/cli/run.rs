@@ -9,27 +9,19 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result};
-use tokio::sync::oneshot;
-
 use super::{
     Exit,
     live::{self, SensorArgs, Stop},
     options::{FindingArgs, RuleArgs},
     reload::{self, NewRules},
     say,
+    server::Server,
     status::{AgentStatus, RulesInUse},
 };
 use crate::{
     capture::Writer,
-    output::{
-        cursor::RecordLoss,
-        hub::Hub,
-        queue::Printer,
-        service,
-        socket::{self, Socket},
-        stdout::Colour,
-    },
+    config::Config,
+    output::{cursor::RecordLoss, outputs::Outputs, queue::Printer, socket, stdout::Colour},
     pipeline::{Pipeline, Summary},
     proto::v1::Finding,
     report::Mode,
@@ -37,6 +29,7 @@ use crate::{
     sensor::{Sensor, ktime_ns, load, realtime_ns},
     source::{self, Source as _},
 };
+use anyhow::{Context as _, Result};
 
 /// How long a record may wait in the ring when the kernel saw no reason to wake us.
 const PATIENCE: Duration = Duration::from_millis(50);
@@ -61,10 +54,13 @@ pub(super) struct Args {
     write: Option<PathBuf>,
     /// Unix socket to serve findings on
     #[arg(long, value_name = "PATH", default_value = socket::DEFAULT_PATH)]
-    socket: PathBuf,
+    pub(super) socket: PathBuf,
     /// Do not serve findings over gRPC
     #[arg(long, conflicts_with = "socket")]
-    no_socket: bool,
+    pub(super) no_socket: bool,
+    /// Configuration: spool, sinks, consumers over the network, metrics (see deploy/monitor.yaml)
+    #[arg(short = 'c', long, value_name = "FILE")]
+    config: Option<PathBuf>,
     #[command(flatten)]
     sensor: SensorArgs,
 }
@@ -76,28 +72,35 @@ pub(super) fn run(args: Args) -> Result<Exit> {
     for line in Gaps::of(&rules).lines() {
         say(format!("monitor: note: {line}"));
     }
+    let config = Config::load(args.config.as_deref())?;
     let in_use = RulesInUse::new(&rules, digest);
     let selection = args.findings.selection(rules)?;
     load::check_build_and_privileges()?;
     let (stop, hangups) = live::stop_and_hangup_on_signal()?;
     // The socket before the sensor: what can fail cheaply fails first.
-    let server = if args.no_socket { None } else { Some(Server::bind(&args)?) };
+    let server = Server::bind(&args, &config)?;
     let settings = args.sensor.settings();
+    let sender = live::sender(settings.node_name.as_deref(), config.cluster_name.clone());
+    let spool = config.spool.as_ref().map(|(directory, limits)| (directory.as_path(), *limits));
+    let outputs = Outputs::open(spool, config.sinks, &sender)?;
     let mut sensor = Sensor::start(&settings)?;
     sensor.observe(in_use.record(ktime_ns()));
     let capture = args.write.as_ref().map(|path| Capture::create(path.clone())).transpose()?;
-    let hub = Hub::new(uuid::Uuid::now_v7().to_string());
-    let status = Arc::new(AgentStatus::new(settings.node_name, hub.epoch(), sensor.stats(), in_use));
-    let serving = server.map(|server| server.start(Arc::clone(&hub), Arc::clone(&status)));
+    let hub = Arc::clone(outputs.hub());
+    let node_name = sender.node_name;
+    let status = Arc::new(AgentStatus::new(node_name, outputs.watch(), sensor.stats(), sensor.programs(), in_use));
+    let serving = server.start(&hub, &status);
     let format = args.findings.format();
     let printer = Printer::start(format, Colour::of_stdout(), std::io::stdout(), std::io::stderr())?;
-    let new_rules = reload::start(rules_args, hangups, Arc::clone(&hub), Arc::clone(&status), stop.clone())?;
+    let new_rules = reload::start(rules_args, hangups, hub, Arc::clone(&status), stop.clone())?;
     eprintln!("monitor: ready");
 
+    let mut pipeline = Pipeline::new(selection, Mode::Live, realtime_ns);
+    pipeline.set_redactor(config.redactor);
     let mut flow = Flow {
-        pipeline: Pipeline::new(selection, Mode::Live, realtime_ns),
+        pipeline,
         capture,
-        hub,
+        outputs,
         printer,
         status,
         new_rules,
@@ -108,10 +111,9 @@ pub(super) fn run(args: Args) -> Result<Exit> {
         reported: Summary::default(),
     };
     let ended = flow.run(&mut sensor);
-    let exit = flow.finish(&sensor);
-    if let Some(serving) = serving {
-        serving.finish();
-    }
+    let (exit, outputs) = flow.finish(&sensor);
+    serving.finish();
+    outputs.finish();
     ended?;
     Ok(exit)
 }
@@ -120,7 +122,7 @@ pub(super) fn run(args: Args) -> Result<Exit> {
 struct Flow {
     pipeline: Pipeline,
     capture: Option<Capture>,
-    hub: Arc<Hub>,
+    outputs: Outputs,
     printer: Printer,
     status: Arc<AgentStatus>,
     new_rules: Receiver<NewRules>,
@@ -155,7 +157,7 @@ impl Flow {
         if let Some(capture) = &mut self.capture {
             capture.record(bytes);
         }
-        let Self { pipeline, hub, printer, args, stop, found, failed, .. } = self;
+        let Self { pipeline, outputs, printer, status, args, stop, found, failed, .. } = self;
         pipeline.record(bytes, &mut |finding: Finding| {
             if args.count.is_some_and(|count| *found >= count) {
                 return;
@@ -163,7 +165,8 @@ impl Flow {
             *found += 1;
             *failed |= args.fails(&finding);
             let finding = Arc::new(finding);
-            hub.publish(Arc::clone(&finding));
+            status.count_finding(&finding);
+            outputs.publish(Arc::clone(&finding));
             printer.print(finding);
             if args.count == Some(*found) {
                 stop.set();
@@ -177,7 +180,7 @@ impl Flow {
         self.record(&in_use.record(ktime_ns()));
         let before = self.pipeline.replace_rules(rules);
         self.status.rules_reloaded(in_use);
-        self.hub.report_rules_change(change);
+        self.outputs.hub().report_rules_change(change);
         // Whoever sent the new ones waits for the old ones, and frees them.
         let _ = replaced.try_send(before);
     }
@@ -190,14 +193,14 @@ impl Flow {
             (RecordLoss::Unreadable, now.undecodable - self.reported.undecodable),
         ] {
             if records > 0 {
-                self.hub.report_record_loss(cause, records);
+                self.outputs.report_record_loss(cause, records);
             }
         }
         self.status.update(&now, self.printer.lost());
         self.reported = now;
     }
 
-    fn finish(mut self, sensor: &Sensor) -> Exit {
+    fn finish(mut self, sensor: &Sensor) -> (Exit, Outputs) {
         let summary = self.pipeline.finish();
         let printed = self.printer.finish(LAST_WORDS);
         if let Some(capture) = self.capture {
@@ -218,7 +221,7 @@ impl Flow {
         if let Some(error) = printed.error {
             say(format_args!("monitor: stdout: {error}"));
         }
-        if self.failed { Exit::Found } else { Exit::Done }
+        (if self.failed { Exit::Found } else { Exit::Done }, self.outputs)
     }
 }
 
@@ -245,52 +248,5 @@ impl Capture {
         if let Some(Err(error)) = self.writer.map(|writer| writer.finish(ktime_ns())) {
             say(format_args!("monitor: capture {} has no end: {error}", self.path.display()));
         }
-    }
-}
-
-/// The gRPC server, bound but not yet serving.
-struct Server {
-    runtime: tokio::runtime::Runtime,
-    socket: Socket,
-}
-
-impl Server {
-    fn bind(args: &Args) -> Result<Self> {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .thread_name("grpc")
-            .enable_all()
-            .build()
-            .context("cannot start the gRPC server")?;
-        let socket = runtime.block_on(Socket::bind(&args.socket))?;
-        Ok(Self { runtime, socket })
-    }
-
-    fn start(self, hub: Arc<Hub>, status: Arc<AgentStatus>) -> Serving {
-        let (end, ended) = oneshot::channel::<()>();
-        let task = self.runtime.spawn(async move {
-            let shutdown = async move {
-                let _ = ended.await;
-            };
-            if let Err(error) = service::serve(self.socket, hub, status, shutdown).await {
-                say(format_args!("monitor: {error}"));
-            }
-        });
-        Serving { runtime: self.runtime, end, task }
-    }
-}
-
-/// The gRPC server at work.
-struct Serving {
-    runtime: tokio::runtime::Runtime,
-    end: oneshot::Sender<()>,
-    task: tokio::task::JoinHandle<()>,
-}
-
-impl Serving {
-    fn finish(self) {
-        let _ = self.end.send(());
-        let _ = self.runtime.block_on(self.task);
-        self.runtime.shutdown_timeout(Duration::from_millis(100));
     }
 }

@@ -1,26 +1,41 @@
 //! What a running agent tells of itself over gRPC.
 
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use tokio::sync::watch;
 
-use super::rule_files::Digest;
+use super::{account, rule_files::Digest};
 use crate::{
-    output::service::Status,
+    output::{
+        metrics::Page,
+        outputs::OutputStatus,
+        push::SinkState,
+        service::{Part, SENSOR_SERVICE, Status},
+        spool::{self, Spool},
+    },
     pipeline::Summary,
-    proto::v1::{GetInfoResponse, GetStatusResponse},
+    proto::v1::{Finding, GetInfoResponse, GetStatusResponse, ListRulesResponse, Priority, RuleInUse},
     record,
     rules::RuleSet,
-    sensor::stats::Stats,
+    sensor::stats::{Counts, Programs, Stats},
 };
+
+/// Rules whose findings are counted apart.
+const MAX_RULES: usize = 4096;
+/// The flow looks at the ring many times a second; when it has not for so long it hangs.
+const MAX_SILENCE: Duration = Duration::from_secs(10);
 
 /// The rules in use, as others see them.
 #[derive(Debug)]
 pub(super) struct RulesInUse {
-    names: Vec<String>,
+    rules: Vec<RuleInUse>,
     /// What identifies their files.
     pub(super) digest: Digest,
 }
@@ -28,7 +43,13 @@ pub(super) struct RulesInUse {
 impl RulesInUse {
     /// Of these rules.
     pub(super) fn new(rules: &RuleSet, digest: Digest) -> Arc<Self> {
-        Arc::new(Self { names: rules.rules().map(|rule| rule.name.clone()).collect(), digest })
+        let listed = rules.rules().map(|rule| RuleInUse {
+            name: rule.name.clone(),
+            priority: rule.priority.into(),
+            tags: rule.tags.clone(),
+            description: rule.desc.clone(),
+        });
+        Arc::new(Self { rules: listed.collect(), digest })
     }
 
     /// The record that says that they apply from here on.
@@ -38,7 +59,7 @@ impl RulesInUse {
 
     /// How many there are.
     pub(super) fn count(&self) -> u32 {
-        u32::try_from(self.names.len()).unwrap_or(u32::MAX)
+        u32::try_from(self.rules.len()).unwrap_or(u32::MAX)
     }
 }
 
@@ -46,6 +67,12 @@ impl RulesInUse {
 pub(super) struct AgentStatus {
     info: GetInfoResponse,
     stats: Stats,
+    programs: Programs,
+    outputs: OutputStatus,
+    by_priority: [AtomicU64; Priority::ALL.len()],
+    by_rule: Mutex<HashMap<String, u64>>,
+    /// When the flow last came by.
+    seen: Mutex<Instant>,
     records: AtomicU64,
     findings: AtomicU64,
     lost_findings: AtomicU64,
@@ -56,19 +83,30 @@ pub(super) struct AgentStatus {
 }
 
 impl AgentStatus {
-    /// At the start, of the agent that `epoch` names.
-    pub(super) fn new(node_name: Option<String>, epoch: &str, stats: Stats, rules: Arc<RulesInUse>) -> Self {
+    /// At the start.
+    pub(super) fn new(
+        node_name: String,
+        outputs: OutputStatus,
+        stats: Stats,
+        programs: Programs,
+        rules: Arc<RulesInUse>,
+    ) -> Self {
         let uname = rustix::system::uname();
         let info = GetInfoResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            hostname: node_name.unwrap_or_else(|| uname.nodename().to_string_lossy().into_owned()),
+            hostname: node_name,
             kernel_release: uname.release().to_string_lossy().into_owned(),
-            epoch: epoch.to_owned(),
+            epoch: outputs.hub.epoch().to_owned(),
             rules: Vec::new(),
         };
         Self {
             info,
             stats,
+            programs,
+            outputs,
+            by_priority: [const { AtomicU64::new(0) }; Priority::ALL.len()],
+            by_rule: Mutex::default(),
+            seen: Mutex::new(Instant::now()),
             records: AtomicU64::new(0),
             findings: AtomicU64::new(0),
             lost_findings: AtomicU64::new(0),
@@ -79,11 +117,73 @@ impl AgentStatus {
         }
     }
 
+    /// Counts a finding by what metrics tell apart.
+    pub(super) fn count_finding(&self, finding: &Finding) {
+        let place = usize::try_from(finding.priority).ok().and_then(|number| number.checked_sub(1));
+        if let Some(counter) = place.and_then(|place| self.by_priority.get(place)) {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+        let mut by_rule = self.by_rule.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = by_rule.get_mut(&finding.rule) {
+            *count += 1;
+        } else if by_rule.len() < MAX_RULES {
+            // Names come from rule files, of which there are as many as somebody writes.
+            by_rule.insert(finding.rule.clone(), 1);
+        }
+    }
+
+    /// Findings made, by priority.
+    pub(super) fn findings_by_priority(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        let words = Priority::ALL.iter().map(|priority| priority.word());
+        words.zip(self.by_priority.iter().map(|count| count.load(Ordering::Relaxed)))
+    }
+
+    /// Findings of the rules with the most.
+    pub(super) fn findings_by_rule(&self, most: usize) -> Vec<(String, u64)> {
+        let by_rule = self.by_rule.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rules: Vec<_> = by_rule.iter().map(|(rule, count)| (rule.clone(), *count)).collect();
+        drop(by_rule);
+        rules.sort_by(|(name, count), (other_name, other)| other.cmp(count).then_with(|| name.cmp(other_name)));
+        rules.truncate(most);
+        rules
+    }
+
+    /// The sensor's own counters.
+    pub(super) fn sensor_counts(&self) -> Counts {
+        self.stats.read()
+    }
+
+    /// The programs in the kernel.
+    pub(super) fn programs(&self) -> &Programs {
+        &self.programs
+    }
+
+    /// How many rules are in use.
+    pub(super) fn rules_count(&self) -> u32 {
+        self.rules().count()
+    }
+
+    /// Subscribers now.
+    pub(super) fn subscribers(&self) -> u64 {
+        self.outputs.hub.subscribers() as u64
+    }
+
+    /// The spool, where there is one.
+    pub(super) fn spool(&self) -> Option<spool::Status> {
+        self.outputs.spool.as_ref().map(Spool::status)
+    }
+
+    /// The sinks.
+    pub(super) fn sinks(&self) -> &[Arc<SinkState>] {
+        &self.outputs.sinks
+    }
+
     /// What came out so far.
     pub(super) fn update(&self, summary: &Summary, lost_findings: u64) {
         self.records.store(summary.records, Ordering::Relaxed);
         self.findings.store(summary.findings, Ordering::Relaxed);
         self.lost_findings.store(lost_findings, Ordering::Relaxed);
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 
     /// The rules in use.
@@ -105,7 +205,8 @@ impl AgentStatus {
 
 impl Status for AgentStatus {
     fn info(&self) -> GetInfoResponse {
-        GetInfoResponse { rules: self.rules().names.clone(), ..self.info.clone() }
+        let rules = self.rules().rules.iter().map(|rule| rule.name.clone()).collect();
+        GetInfoResponse { rules, ..self.info.clone() }
     }
 
     fn status(&self) -> GetStatusResponse {
@@ -119,11 +220,48 @@ impl Status for AgentStatus {
             rules_reloads: self.rules_reloads.load(Ordering::Relaxed),
             rules_reload_failures: self.rules_reload_failures.load(Ordering::Relaxed),
             rules_digest: self.rules().digest.to_string(),
+            spool: self.outputs.spool_status(),
+            sinks: self.outputs.sink_statuses(),
             ..GetStatusResponse::default()
         }
     }
 
+    fn rules(&self) -> ListRulesResponse {
+        ListRulesResponse { rules: self.rules().rules.clone() }
+    }
+
     fn sensor(&self) -> watch::Receiver<bool> {
         self.sensor.subscribe()
+    }
+
+    fn parts(&self) -> Vec<Part> {
+        let mut parts = vec![self.sensor_part(), self.flow_part()];
+        if let Some(spool) = self.spool() {
+            let why = spool.failing.map(|why| format!("the disk cannot be written: {why}"));
+            parts.push(Part { name: "spool".to_owned(), why, needed: false, vital: false });
+        }
+        for (sink, told) in self.sinks().iter().zip(self.outputs.sink_statuses()) {
+            let why = sink.failing_for().map(|failing| format!("for {} s: {}", failing.as_secs(), told.failing));
+            parts.push(Part { name: format!("sink/{}", told.name), why, needed: false, vital: false });
+        }
+        parts
+    }
+
+    fn metrics(&self, page: &mut Page) {
+        account::fill(page, self);
+    }
+}
+
+impl AgentStatus {
+    fn sensor_part(&self) -> Part {
+        let why = (!*self.sensor.borrow()).then(|| "the programs are not attached".to_owned());
+        Part { name: SENSOR_SERVICE.to_owned(), why, needed: true, vital: true }
+    }
+
+    /// Whether records are still taken from the ring.
+    fn flow_part(&self) -> Part {
+        let silent = self.seen.lock().unwrap_or_else(PoisonError::into_inner).elapsed();
+        let why = (silent > MAX_SILENCE).then(|| format!("no record has been looked for in {} s", silent.as_secs()));
+        Part { name: "flow".to_owned(), why, needed: true, vital: true }
     }
 }

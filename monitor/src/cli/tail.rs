@@ -3,6 +3,7 @@
 use std::{
     io::{self, Stdout},
     ops::ControlFlow,
+    path::PathBuf,
 };
 
 use anyhow::{Context as _, Result};
@@ -14,6 +15,7 @@ use crate::{
         queue::Direct,
         stdout::{Colour, Format},
         tail::{self, Endpoint, Event, Options},
+        tls::{ClientFiles, Identity},
     },
     proto::v1::{Filter, Finding, LossReport, Priority, StartFrom},
 };
@@ -25,7 +27,7 @@ use crate::{
                         monitor tail --endpoint unix:/tmp/monitor.sock -n 1 --fail-on critical"
 )]
 pub(super) struct Args {
-    /// Where the agent serves: unix:PATH, or http://127.0.0.1:PORT
+    /// Where the agent serves: unix:PATH, https://HOST:PORT or http://127.0.0.1:PORT
     #[arg(long, value_name = "ENDPOINT", default_value_t = Endpoint::default())]
     endpoint: Endpoint,
     /// Where to begin
@@ -34,6 +36,27 @@ pub(super) struct Args {
     /// Begin behind this cursor, as a former run told it on stderr
     #[arg(long, value_name = "CURSOR")]
     cursor: Option<String>,
+    /// Begin with what was observed this long ago, such as 10m or 2h
+    #[arg(long, value_name = "DURATION", conflicts_with_all = ["cursor", "from"])]
+    since: Option<jiff::SignedDuration>,
+    /// Who may sign the agent's certificate (PEM), with https
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// Certificate to show (PEM), with https
+    #[arg(long, value_name = "FILE", requires = "key")]
+    certificate: Option<PathBuf>,
+    /// Its key (PEM)
+    #[arg(long, value_name = "FILE", requires = "certificate")]
+    key: Option<PathBuf>,
+    /// What the agent's certificate is for, if not the endpoint's host
+    #[arg(long, value_name = "NAME")]
+    server_name: Option<String>,
+    /// Only findings that satisfy this condition (rule language), over what a finding carries
+    #[arg(long = "where", value_name = "CONDITION")]
+    condition: Option<String>,
+    /// Only findings of this Kubernetes namespace; may be given more than once
+    #[arg(long = "namespace", value_name = "NAME")]
+    namespaces: Vec<String>,
     /// How findings are printed [default: compact on a terminal, else json]
     #[arg(short = 'o', long, value_name = "FORMAT")]
     output: Option<Format>,
@@ -67,12 +90,25 @@ impl Args {
     fn options(&self) -> Options {
         let start_from = match (&self.cursor, self.from) {
             (Some(_), _) => StartFrom::Cursor,
+            _ if self.since.is_some() => StartFrom::Since,
             (None, From::Tail) => StartFrom::Tail,
             (None, From::Earliest) => StartFrom::Earliest,
         };
-        let filter = Filter { min_priority: self.min_priority.into(), rules: self.rules.clone(), ..Filter::default() };
+        let filter = Filter {
+            min_priority: self.min_priority.into(),
+            rules: self.rules.clone(),
+            namespaces: self.namespaces.clone(),
+            r#where: self.condition.clone().unwrap_or_default(),
+            ..Filter::default()
+        };
+        let identity = self.certificate.clone().zip(self.key.clone());
+        let identity = identity.map(|(certificate_file, key_file)| Identity { certificate_file, key_file });
+        let since = self.since.map_or(0, |since| (jiff::Timestamp::now() - since).as_nanosecond());
         Options {
             endpoint: self.endpoint.clone(),
+            tls: ClientFiles { ca_file: self.ca.clone(), identity },
+            server_name: self.server_name.clone(),
+            since_unix_nano: u64::try_from(since).unwrap_or(0),
             consumer: format!("monitor tail ({})", std::process::id()),
             start_from,
             cursor: self.cursor.clone().unwrap_or_default(),

@@ -87,6 +87,7 @@ pub struct Ends<A> {
 
 impl<A> Ends<A> {
     /// The other way round.
+    #[must_use]
     pub fn swapped(self) -> Self {
         Self {
             source: self.destination,

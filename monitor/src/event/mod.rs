@@ -231,6 +231,7 @@ impl EventType {
 
     /// The same call, told by its number alone: Falco has such events for calls that it knows no more about, and old captures
     /// for others, too. Its name is the call's, but rules that name a call of which Falco has events do not mean it.
+    #[must_use]
     pub const fn by_number(self) -> Self {
         Self(self.0 | Self::BY_NUMBER)
     }

@@ -6,6 +6,8 @@
 
 use std::fmt;
 
+use crate::proto::v1::LossReport;
+
 /// Longest cursor that is looked at.
 const MAX_BYTES: usize = 256;
 
@@ -42,6 +44,14 @@ impl Losses {
             RecordLoss::Unreadable => &mut self.unreadable,
         };
         *count = count.saturating_add(records);
+    }
+
+    /// What a report from the spool tells of records, so that it is not told again.
+    pub(super) fn count(&mut self, loss: &LossReport) {
+        let causes = [RecordLoss::RingFull, RecordLoss::Unreadable];
+        if let Some(cause) = causes.into_iter().find(|cause| cause.cause() == loss.cause) {
+            self.add(cause, loss.records);
+        }
     }
 
     /// What was lost after `earlier`, without the causes that lost nothing.

@@ -19,9 +19,14 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::cursor::{self, Losses, Position, RecordLoss};
+use super::{
+    cursor::{self, Losses, Position, RecordLoss},
+    filter::Choice,
+    history::{self, History, Told},
+    spool::Spool,
+};
 use crate::proto::v1::{
-    Batch, Filter, Finding, Heartbeat, Kind, LossReport, Open, Priority, RulesChange, StartFrom, SubscribeResponse,
+    Batch, Finding, Heartbeat, ListResponse, LossReport, Open, RulesChange, StartFrom, SubscribeResponse,
     subscribe_response::Response,
 };
 
@@ -79,7 +84,7 @@ pub enum OpenError {
 }
 
 impl OpenError {
-    fn invalid(field: &'static str, reason: impl Into<String>) -> Self {
+    pub(super) fn invalid(field: &'static str, reason: impl Into<String>) -> Self {
         OpenError::Invalid { field, reason: reason.into() }
     }
 }
@@ -91,6 +96,8 @@ pub struct Hub {
     limits: Limits,
     ring: Mutex<Ring>,
     changed: watch::Sender<()>,
+    /// Findings that the ring does not hold any more, and those of earlier runs.
+    history: Option<Spool>,
 }
 
 #[derive(Debug, Default)]
@@ -157,10 +164,17 @@ impl Hub {
         Hub::with_limits(epoch, Limits::default())
     }
 
-    /// The same with other bounds.
+    /// A hub for the run of a spool, which has what the ring has not any more.
+    pub fn with_history(spool: Spool) -> Arc<Hub> {
+        let (changed, _) = watch::channel(());
+        let (epoch, limits) = (spool.epoch().to_string(), Limits::default());
+        Arc::new(Hub { epoch, limits, ring: Mutex::default(), changed, history: Some(spool) })
+    }
+
+    /// The same as [`new`](Self::new) with other bounds.
     pub fn with_limits(epoch: impl Into<String>, limits: Limits) -> Arc<Hub> {
         let (changed, _) = watch::channel(());
-        Arc::new(Hub { epoch: epoch.into(), limits, ring: Mutex::default(), changed })
+        Arc::new(Hub { epoch: epoch.into(), limits, ring: Mutex::default(), changed, history: None })
     }
 
     /// Identity of this run.
@@ -225,10 +239,13 @@ impl Hub {
 
     /// A subscription as `open` asks for it. Findings published after this returns are in it.
     pub fn subscribe(self: &Arc<Self>, open: Open) -> Result<Subscription, OpenError> {
-        let filter = open.filter.unwrap_or_default();
-        check(&filter)?;
+        let since = open.since_unix_nano;
+        if (open.start_from == i32::from(StartFrom::Since)) != (since > 0) {
+            return Err(OpenError::invalid("since_unix_nano", "START_FROM_SINCE needs it, and nothing else takes it"));
+        }
+        let choice = Choice::new(open.filter.unwrap_or_default(), open.fields)?.between(since, None);
         let ring = self.lock();
-        let (position, expired) = self.start(&ring, open.start_from, &open.cursor)?;
+        let start = self.start(&ring, open.start_from, &open.cursor)?;
         if self.subscribers() >= self.limits.subscribers {
             return Err(OpenError::TooManySubscribers(self.subscribers()));
         }
@@ -237,47 +254,91 @@ impl Hub {
         drop(ring);
         let mut subscription = Subscription {
             hub: Arc::clone(self),
-            position,
-            filter,
+            epoch: start.epoch,
+            position: start.position,
+            history: start.history,
+            choice,
             changed,
             pending: VecDeque::new(),
             idle_until: Instant::now(),
+            credit: (open.initial_credit > 0).then_some(open.initial_credit.into()),
         };
-        if let Some(findings) = expired {
+        if let Some(findings) = start.expired {
             subscription.push_loss(LossReport { findings, cause: "expired".to_owned(), ..LossReport::default() });
         }
         subscription.push_heartbeat();
         Ok(subscription)
     }
 
-    /// Where to start, and how many findings the consumer can't have any more if it asked for some.
-    fn start(&self, ring: &Ring, start_from: i32, cursor: &str) -> Result<(Position, Option<u64>), OpenError> {
+    /// Where to start.
+    fn start(&self, ring: &Ring, start_from: i32, cursor: &str) -> Result<Start, OpenError> {
         let start_from = StartFrom::try_from(start_from)
             .map_err(|_| OpenError::invalid("start_from", format!("{start_from} is not known to this agent")))?;
         if start_from != StartFrom::Cursor && !cursor.is_empty() {
             return Err(OpenError::invalid("cursor", "only START_FROM_CURSOR takes one"));
         }
-        let earliest = Position { sequence: ring.earliest(), ..Position::default() };
+        let kept = Position { sequence: ring.earliest(), ..Position::default() };
+        let here = |position| Start { epoch: self.epoch.clone(), position, history: None, expired: None };
+        let earliest = || match &self.history {
+            None => here(kept),
+            // The ring is a part of it; what was lost is told from the beginning.
+            Some(spool) => Start {
+                history: Some(History::new(spool.reader(spool.earliest()))),
+                ..here(Position { sequence: 0, ..kept })
+            },
+        };
         match start_from {
             StartFrom::Unspecified | StartFrom::Tail => {
                 let rules_changes = ring.newest_change();
-                Ok((Position { sequence: ring.newest, losses: ring.losses, rules_changes }, None))
+                Ok(here(Position { sequence: ring.newest, losses: ring.losses, rules_changes }))
             }
-            StartFrom::Earliest => Ok((earliest, None)),
+            StartFrom::Earliest | StartFrom::Since => Ok(earliest()),
             StartFrom::Cursor => {
                 let (epoch, position) =
                     cursor::parse(cursor).map_err(|error| OpenError::invalid("cursor", error.to_string()))?;
-                if epoch != self.epoch {
-                    return Ok((earliest, Some(earliest.sequence)));
-                }
-                if position.sequence > ring.newest {
+                let is_this_run = epoch == self.epoch;
+                if is_this_run && position.sequence > ring.newest {
                     return Err(OpenError::invalid("cursor", "is ahead of the newest finding of this agent"));
                 }
-                let missing = earliest.sequence.saturating_sub(position.sequence);
+                if is_this_run && position.sequence >= kept.sequence {
+                    return Ok(here(position));
+                }
+                let history = self.history.as_ref();
+                if let Some(reader) = history.and_then(|spool| history::at(spool, epoch, position.sequence)) {
+                    let epoch = epoch.to_owned();
+                    return Ok(Start { epoch, position, history: Some(History::new(reader)), expired: None });
+                }
+                if !is_this_run {
+                    return Ok(Start { expired: Some(kept.sequence), ..earliest() });
+                }
+                let missing = kept.sequence - position.sequence;
                 let start = Position { sequence: position.sequence + missing, ..position };
-                Ok((start, (missing > 0).then_some(missing)))
+                Ok(Start { expired: Some(missing), ..here(start) })
             }
         }
+    }
+
+    /// The spool, where there is one.
+    pub(super) fn history(&self) -> Option<&Spool> {
+        self.history.as_ref()
+    }
+
+    /// A page of what the ring holds, for a hub without a spool.
+    pub(super) fn list_ring(&self, choice: &Choice, token: &str, size: usize) -> Result<ListResponse, OpenError> {
+        let invalid = |error: cursor::Malformed| OpenError::invalid("page_token", error.to_string());
+        let from = match token {
+            "" => 0,
+            token => cursor::parse(token).map_err(invalid)?.1.sequence,
+        };
+        let ring = self.lock();
+        let rest = ring.entries.iter().map(|entry| &entry.finding).filter(|finding| finding.sequence > from);
+        let findings: Vec<Finding> =
+            rest.filter(|finding| choice.passes(finding)).take(size).map(|finding| choice.masked(finding)).collect();
+        let last = findings.last().filter(|last| findings.len() == size && last.sequence < ring.newest);
+        let next_page_token = last.map_or_else(String::new, |last| {
+            Position { sequence: last.sequence, ..Position::default() }.cursor(&self.epoch)
+        });
+        Ok(ListResponse { findings, next_page_token, losses: Vec::new() })
     }
 
     /// What follows a position, bounded to one batch.
@@ -312,40 +373,30 @@ impl Hub {
     }
 }
 
-/// Refuses a filter that cannot be meant.
-fn check(filter: &Filter) -> Result<(), OpenError> {
-    const MAX_RULES: usize = 1024;
-    if Priority::try_from(filter.min_priority).is_err() {
-        let reason = format!("{} is not known to this agent", filter.min_priority);
-        return Err(OpenError::invalid("filter.min_priority", reason));
-    }
-    if filter.rules.len() > MAX_RULES {
-        return Err(OpenError::invalid("filter.rules", format!("more than {MAX_RULES}")));
-    }
-    for kind in &filter.kinds {
-        if matches!(Kind::try_from(*kind), Err(_) | Ok(Kind::Unspecified)) {
-            return Err(OpenError::invalid("filter.kinds", format!("{kind} is not known to this agent")));
-        }
-    }
-    Ok(())
-}
-
-/// Whether a finding passes a filter.
-fn passes(filter: &Filter, finding: &Finding) -> bool {
-    (filter.min_priority() == Priority::Unspecified || finding.priority().at_least(filter.min_priority()))
-        && (filter.rules.is_empty() || filter.rules.contains(&finding.rule))
-        && (filter.kinds.is_empty() || filter.kinds.contains(&finding.kind))
+/// Where a subscription starts.
+struct Start {
+    epoch: String,
+    position: Position,
+    history: Option<History>,
+    /// How many findings the consumer cannot have any more, if it asked for some.
+    expired: Option<u64>,
 }
 
 /// One subscriber's place in the stream.
 #[derive(Debug)]
 pub struct Subscription {
     hub: Arc<Hub>,
+    /// The run that the position is in: the hub's, but in the history.
+    epoch: String,
     position: Position,
-    filter: Filter,
+    /// What is read before the ring.
+    history: Option<History>,
+    choice: Choice,
     changed: watch::Receiver<()>,
     pending: VecDeque<Response>,
     idle_until: Instant,
+    /// How many findings more the consumer takes, where it counts.
+    credit: Option<u64>,
 }
 
 impl Subscription {
@@ -354,8 +405,21 @@ impl Subscription {
     pub async fn next(&mut self) -> Option<SubscribeResponse> {
         loop {
             if let Some(response) = self.pending.pop_front() {
+                if let (Some(credit), Response::Batch(batch)) = (&mut self.credit, &response) {
+                    *credit = credit.saturating_sub(batch.findings.len() as u64);
+                }
                 self.idle_until = Instant::now() + self.hub.limits.heartbeat;
                 return Some(SubscribeResponse { response: Some(response) });
+            }
+            if self.credit == Some(0) {
+                tokio::time::sleep_until(self.idle_until).await;
+                self.push_heartbeat();
+                continue;
+            }
+            if let Some(history) = &mut self.history {
+                let told = history.next().await;
+                self.recall(told);
+                continue;
             }
             // Before the look at the ring, so that a change after it is not missed.
             self.changed.mark_unchanged();
@@ -379,6 +443,60 @@ impl Subscription {
         }
     }
 
+    /// Lets it send more.
+    pub fn add_credit(&mut self, findings: u32) -> bool {
+        let Some(credit) = &mut self.credit else { return false };
+        *credit = credit.saturating_add(findings.into());
+        true
+    }
+
+    /// Takes in what the history told; where it has ended, or reached the ring, the ring goes on.
+    fn recall(&mut self, told: Vec<Told>) {
+        let ended = told.is_empty();
+        let mut findings = Vec::new();
+        for told in told {
+            match told {
+                Told::Finding(epoch, finding) => {
+                    if epoch != self.epoch {
+                        self.push_batch(&mut findings);
+                        (self.epoch, self.position) = (epoch, Position::default());
+                    }
+                    self.position.sequence = finding.sequence;
+                    if self.choice.passes(&finding) {
+                        findings.push(self.choice.masked(&finding));
+                    }
+                }
+                Told::Loss(epoch, sequence, loss) => {
+                    self.push_batch(&mut findings);
+                    if epoch == self.epoch {
+                        self.position.sequence = self.position.sequence.max(sequence);
+                    }
+                    if epoch == self.hub.epoch {
+                        self.position.losses.count(&loss);
+                    }
+                    self.push_loss(loss);
+                }
+            }
+        }
+        self.push_batch(&mut findings);
+        let in_ring = self.epoch == self.hub.epoch && self.position.sequence >= self.hub.lock().earliest();
+        if ended && self.epoch != self.hub.epoch {
+            let epoch = self.hub.epoch.clone();
+            (self.epoch, self.position) =
+                (epoch, Position { sequence: self.hub.lock().earliest(), ..Position::default() });
+        }
+        if ended || in_ring {
+            self.history = None;
+        }
+    }
+
+    fn push_batch(&mut self, findings: &mut Vec<Finding>) {
+        if !findings.is_empty() {
+            let findings = std::mem::take(findings);
+            self.pending.push_back(Response::Batch(Batch { findings, cursor: self.cursor() }));
+        }
+    }
+
     /// Moves past what is next and queues what is to be said of it; whether there were findings.
     fn advance(&mut self, next: &Next) -> bool {
         for (cause, records) in next.losses.since(self.position.losses) {
@@ -387,8 +505,15 @@ impl Subscription {
         }
         if next.missing > 0 {
             self.position.sequence += next.missing;
-            let cause = "slow_subscriber".to_owned();
-            self.push_loss(LossReport { findings: next.missing, cause, ..LossReport::default() });
+            let (cause, epoch) = ("slow_subscriber".to_owned(), self.epoch.clone());
+            let first_sequence = self.position.sequence - next.missing + 1;
+            self.push_loss(LossReport {
+                findings: next.missing,
+                cause,
+                epoch,
+                first_sequence,
+                ..LossReport::default()
+            });
         }
         for change in &next.changes {
             self.position.rules_changes = change.number;
@@ -397,11 +522,9 @@ impl Subscription {
         }
         let Some(last) = next.findings.last() else { return false };
         self.position.sequence = last.sequence;
-        let passing = next.findings.iter().filter(|finding| passes(&self.filter, finding));
-        let findings: Vec<Finding> = passing.map(|finding| Finding::clone(finding)).collect();
-        if !findings.is_empty() {
-            self.pending.push_back(Response::Batch(Batch { findings, cursor: self.cursor() }));
-        }
+        let passing = next.findings.iter().filter(|finding| self.choice.passes(finding));
+        let mut findings: Vec<Finding> = passing.map(|finding| self.choice.masked(finding)).collect();
+        self.push_batch(&mut findings);
         true
     }
 
@@ -415,7 +538,7 @@ impl Subscription {
     }
 
     fn cursor(&self) -> String {
-        self.position.cursor(&self.hub.epoch)
+        self.position.cursor(&self.epoch)
     }
 }
 
@@ -430,7 +553,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::output::sample;
+    use crate::{
+        output::sample,
+        proto::v1::{Filter, Kind, Priority},
+    };
 
     /// A sequence number and little else, so that sizes are small and equal.
     fn small(sequence: u64) -> Arc<Finding> {
@@ -714,7 +840,7 @@ mod tests {
             (Filter { min_priority: warning, ..none() }, vec![1, 3, 4, 5]),
             (Filter { rules: rules.clone(), ..none() }, vec![1, 2, 4, 5]),
             (Filter { kinds: kinds.clone(), ..none() }, vec![1, 2, 3, 5]),
-            (Filter { min_priority: warning, rules, kinds }, vec![1, 5]),
+            (Filter { min_priority: warning, rules, kinds, ..none() }, vec![1, 5]),
         ] {
             let mut subscription = opened(&hub, Open { filter: Some(filter), ..earliest() }).await;
             let (sequences, cursor) = batch(next(&mut subscription).await);

@@ -144,7 +144,7 @@ impl Socket {
     }
 
     /// The listener, for the runtime that calls.
-    pub(super) fn listener(&self) -> io::Result<tokio::net::UnixListener> {
+    pub fn listener(&self) -> io::Result<tokio::net::UnixListener> {
         tokio::net::UnixListener::from_std(self.listener.try_clone()?)
     }
 }

@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use owo_colors::{OwoColorize as _, Style};
 use serde::Serialize;
 
+use super::{bound, ocsf};
 use crate::{
     finding::{is_unprintable, write_json_line},
     proto::v1::{Finding, Priority, Process, Value, finding::Detail},
@@ -31,6 +32,8 @@ pub enum Format {
     Json,
     /// The alert that Falco prints with `json_output`, key for key.
     Falco,
+    /// An OCSF Detection Finding.
+    Ocsf,
 }
 
 /// Whether lines for people have colours.
@@ -54,7 +57,7 @@ impl Colour {
 
 /// A word that names no format.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("unknown output format {0:?}: expected compact, json or falco")]
+#[error("unknown output format {0:?}: expected compact, json, falco or ocsf")]
 pub struct UnknownFormat(String);
 
 impl FromStr for Format {
@@ -65,6 +68,7 @@ impl FromStr for Format {
             "compact" => Ok(Format::Compact),
             "json" => Ok(Format::Json),
             "falco" => Ok(Format::Falco),
+            "ocsf" => Ok(Format::Ocsf),
             _ => Err(UnknownFormat(word.chars().take(64).collect())),
         }
     }
@@ -76,6 +80,7 @@ impl fmt::Display for Format {
             Format::Compact => "compact",
             Format::Json => "json",
             Format::Falco => "falco",
+            Format::Ocsf => "ocsf",
         })
     }
 }
@@ -90,8 +95,9 @@ impl Format {
     pub fn write(self, finding: &Finding, colour: Colour, out: &mut impl Write) -> io::Result<()> {
         match self {
             Format::Compact => compact(finding, colour, out),
-            Format::Json => write_json_line(finding, out),
-            Format::Falco => write_json_line(&Alert::of(finding), out),
+            Format::Json => bound::line(finding, out, |finding, out| write_json_line(finding, out)),
+            Format::Falco => bound::line(finding, out, |finding, out| write_json_line(&Alert::of(finding), out)),
+            Format::Ocsf => bound::line(finding, out, |finding, out| write_json_line(&ocsf::of(finding), out)),
         }
     }
 }

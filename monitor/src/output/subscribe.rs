@@ -9,9 +9,12 @@ use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::hub::{Hub, OpenError, Subscription};
+use super::{
+    history,
+    hub::{Hub, Subscription},
+};
 use crate::proto::v1::{
-    Open, SubscribeRequest, SubscribeResponse,
+    ListRequest, ListResponse, Open, SubscribeRequest, SubscribeResponse,
     findings_server::{Findings, FindingsServer},
     subscribe_request,
 };
@@ -20,15 +23,6 @@ use crate::proto::v1::{
 const MAX_REQUEST_BYTES: usize = 64 << 10;
 /// Longest name of a consumer.
 const MAX_CONSUMER_BYTES: usize = 256;
-
-impl From<OpenError> for Status {
-    fn from(error: OpenError) -> Self {
-        match &error {
-            OpenError::Invalid { .. } => Status::invalid_argument(error.to_string()),
-            OpenError::TooManySubscribers(_) => Status::resource_exhausted(error.to_string()),
-        }
-    }
-}
 
 /// The service, ready to be added to a server.
 pub(super) fn service(hub: Arc<Hub>) -> FindingsServer<impl Findings> {
@@ -60,6 +54,10 @@ impl Findings for Service {
             }
         });
         Ok(Response::new(ReceiverStream::new(responses)))
+    }
+
+    async fn list(&self, request: Request<ListRequest>) -> Result<Response<ListResponse>, Status> {
+        Ok(Response::new(history::list(&self.hub, request.into_inner()).await?))
     }
 }
 
@@ -93,7 +91,9 @@ async fn first(incoming: &mut Streaming<SubscribeRequest>) -> Result<Open, Statu
             Err(Status::invalid_argument(format!("open.consumer: longer than {MAX_CONSUMER_BYTES} bytes")))
         }
         Some(subscribe_request::Request::Open(open)) => Ok(open),
-        None => Err(Status::invalid_argument("request: the first must be open")),
+        Some(subscribe_request::Request::Credit(_)) | None => {
+            Err(Status::invalid_argument("request: the first must be open"))
+        }
     }
 }
 
@@ -105,16 +105,24 @@ async fn stream(
     let mut listening = true;
     loop {
         let Ok(room) = outgoing.reserve().await else { return Ok(()) };
-        tokio::select! {
+        let request = tokio::select! {
             response = subscription.next() => match response {
-                Some(response) => room.send(Ok(response)),
+                Some(response) => {
+                    room.send(Ok(response));
+                    continue;
+                }
                 None => return Ok(()),
             },
-            request = incoming.message(), if listening => match request.map_err(malformed)? {
-                Some(_) => return Err(Status::invalid_argument("request: nothing may follow open")),
-                None => listening = false,
-            },
+            request = incoming.message(), if listening => request.map_err(malformed)?,
             () = outgoing.closed() => return Ok(()),
+        };
+        match request.map(|request| request.request) {
+            None => listening = false,
+            Some(Some(subscribe_request::Request::Credit(credit))) if subscription.add_credit(credit.findings) => {}
+            Some(Some(subscribe_request::Request::Credit(_))) => {
+                return Err(Status::invalid_argument("request: credit without an open that asked for it"));
+            }
+            Some(_) => return Err(Status::invalid_argument("request: nothing but credit may follow open")),
         }
     }
 }

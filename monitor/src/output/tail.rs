@@ -8,7 +8,6 @@ use std::{
     fmt, fs,
     hash::BuildHasher as _,
     io::{self, ErrorKind},
-    net::IpAddr,
     ops::ControlFlow,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
@@ -27,7 +26,11 @@ use tonic::{
     transport::{Channel, Uri},
 };
 
-use super::socket::DEFAULT_PATH;
+use super::{
+    dial::{Dialer, DialerError, Target, TargetError},
+    socket::DEFAULT_PATH,
+    tls::ClientFiles,
+};
 use crate::proto::v1::{
     Filter, Finding, Heartbeat, LossReport, Open, RulesChange, StartFrom, SubscribeRequest, SubscribeResponse,
     findings_client::FindingsClient, subscribe_request, subscribe_response::Response,
@@ -49,6 +52,13 @@ pub enum Endpoint {
     Unix(PathBuf),
     /// `HOST:PORT` on this machine.
     Loopback(String),
+    /// A host and a port, by mutual TLS.
+    Tls {
+        /// Name or address.
+        host: String,
+        /// Port.
+        port: u16,
+    },
 }
 
 impl Default for Endpoint {
@@ -57,48 +67,31 @@ impl Default for Endpoint {
     }
 }
 
-/// An endpoint that cannot be used.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum EndpointError {
-    /// Not one of the schemes that work.
-    #[error("unsupported endpoint {0:?}: expected unix:PATH or http://127.0.0.1:PORT")]
-    Unsupported(String),
-    /// Findings would cross the network in the clear.
-    #[error(
-        "refusing {0:?}: findings would cross the network unencrypted; forward the port and use http://127.0.0.1:PORT"
-    )]
-    NotLoopback(String),
+impl FromStr for Endpoint {
+    type Err = TargetError;
+
+    fn from_str(text: &str) -> Result<Self, TargetError> {
+        Ok(match text.parse()? {
+            Target::Unix(path) => Endpoint::Unix(path),
+            Target::Loopback(address) => Endpoint::Loopback(address),
+            Target::Tls { host, port } => Endpoint::Tls { host, port },
+        })
+    }
 }
 
-impl FromStr for Endpoint {
-    type Err = EndpointError;
-
-    fn from_str(text: &str) -> Result<Self, EndpointError> {
-        let unsupported = || EndpointError::Unsupported(text.to_owned());
-        if let Some(path) = text.strip_prefix("unix:") {
-            let path = path.strip_prefix("//").unwrap_or(path);
-            return if path.is_empty() { Err(unsupported()) } else { Ok(Endpoint::Unix(PathBuf::from(path))) };
+impl From<&Endpoint> for Target {
+    fn from(endpoint: &Endpoint) -> Self {
+        match endpoint.clone() {
+            Endpoint::Unix(path) => Target::Unix(path),
+            Endpoint::Loopback(address) => Target::Loopback(address),
+            Endpoint::Tls { host, port } => Target::Tls { host, port },
         }
-        let uri: Uri = text.parse().map_err(|_| unsupported())?;
-        let host = uri.host().filter(|host| !host.is_empty());
-        let (Some("http"), Some(host), Some(port)) = (uri.scheme_str(), host, uri.port_u16()) else {
-            return Err(unsupported());
-        };
-        let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-        if host != "localhost" && !address.is_ok_and(|address| address.is_loopback()) {
-            return Err(EndpointError::NotLoopback(text.to_owned()));
-        }
-        Ok(Endpoint::Loopback(format!("{host}:{port}")))
     }
 }
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Endpoint::Unix(path) => write!(f, "unix:{}", path.display()),
-            Endpoint::Loopback(address) => write!(f, "http://{address}"),
-        }
+        Target::from(self).fmt(f)
     }
 }
 
@@ -107,12 +100,18 @@ impl fmt::Display for Endpoint {
 pub struct Options {
     /// From whom.
     pub endpoint: Endpoint,
+    /// What is trusted and shown, with [`Endpoint::Tls`].
+    pub tls: ClientFiles,
+    /// What the agent's certificate must be for, if not the endpoint's host.
+    pub server_name: Option<String>,
     /// Name for the agent's logs.
     pub consumer: String,
     /// Where to begin.
     pub start_from: StartFrom,
     /// With [`StartFrom::Cursor`].
     pub cursor: String,
+    /// With [`StartFrom::Since`].
+    pub since_unix_nano: u64,
     /// What to be sent.
     pub filter: Filter,
     /// End after so many findings.
@@ -191,6 +190,9 @@ pub enum TailError {
         /// Why.
         source: io::Error,
     },
+    /// The certificates cannot be used.
+    #[error(transparent)]
+    Dialer(#[from] DialerError),
     /// Whoever serves there is no agent, or does not answer.
     #[error("{endpoint} does not answer as an agent: {detail}")]
     NotAnAgent {
@@ -226,7 +228,7 @@ impl TailError {
     fn may_pass(&self) -> bool {
         match self {
             TailError::Refused(status) => status.code() == Code::ResourceExhausted,
-            TailError::Permission { .. } => false,
+            TailError::Permission { .. } | TailError::Dialer(_) => false,
             _ => true,
         }
     }
@@ -278,7 +280,7 @@ impl<F: FnMut(Event<'_>) -> ControlFlow<()>> Tail<F> {
             endpoint: endpoint.clone(),
             detail: format!("no answer within {} s", CONNECT_WITHIN.as_secs()),
         };
-        let channel = timeout(CONNECT_WITHIN, dial(endpoint)).await.map_err(|_| silent())??;
+        let channel = timeout(CONNECT_WITHIN, dial(&self.options)).await.map_err(|_| silent())??;
         let mut client = FindingsClient::new(channel).max_decoding_message_size(MAX_RESPONSE_BYTES);
         let requests = tokio_stream::once(self.open());
         let answer = timeout(CONNECT_WITHIN, client.subscribe(requests)).await.map_err(|_| silent())?;
@@ -309,6 +311,8 @@ impl<F: FnMut(Event<'_>) -> ControlFlow<()>> Tail<F> {
             start_from: start_from.into(),
             cursor: cursor.clone(),
             filter: Some(filter.clone()),
+            since_unix_nano: if self.cursor.is_none() { self.options.since_unix_nano } else { 0 },
+            ..Open::default()
         };
         SubscribeRequest { request: Some(subscribe_request::Request::Open(open)) }
     }
@@ -364,8 +368,14 @@ impl<F: FnMut(Event<'_>) -> ControlFlow<()>> Tail<F> {
     }
 }
 
-async fn dial(endpoint: &Endpoint) -> Result<Channel, TailError> {
+async fn dial(options: &Options) -> Result<Channel, TailError> {
+    let endpoint = &options.endpoint;
     let channel = match endpoint {
+        Endpoint::Tls { .. } => {
+            let dialer = Dialer::new(endpoint.into(), options.tls.clone(), options.server_name.clone(), None)?;
+            let stream = dialer.connect().await.map_err(|source| connect_error(endpoint, source))?;
+            speak(stream).await
+        }
         Endpoint::Unix(path) => {
             let stream = UnixStream::connect(path).await.map_err(|error| unix_error(path, error))?;
             speak(stream).await
@@ -444,16 +454,16 @@ mod tests {
     #[test]
     fn endpoints_that_do_not_work_say_what_does() {
         for text in
-            ["", "unix:", "unix://", "/run/a.sock", "https://127.0.0.1:1", "tcp://x:1", "http://127.0.0.1", "http://:1"]
+            ["", "unix:", "unix://", "/run/a.sock", "https://127.0.0.1/x", "tcp://x:1", "http://127.0.0.1", "http://:1"]
         {
             let error = text.parse::<Endpoint>().unwrap_err();
-            assert_eq!(error, EndpointError::Unsupported(text.to_owned()));
-            assert!(error.to_string().ends_with("expected unix:PATH or http://127.0.0.1:PORT"));
+            assert_eq!(error, TargetError::Unsupported(text.to_owned()));
+            assert!(error.to_string().contains("expected unix:PATH, https://HOST:PORT or"));
         }
         for text in
             ["http://10.0.0.1:1", "http://node-1:1", "http://localhost.evil.example:1", "http://[2001:db8::1]:1"]
         {
-            assert_eq!(text.parse::<Endpoint>(), Err(EndpointError::NotLoopback(text.to_owned())));
+            assert_eq!(text.parse::<Endpoint>(), Err(TargetError::NotLoopback(text.to_owned())));
         }
     }
 

@@ -37,9 +37,9 @@ use super::{
     tail::{self, End, Endpoint, Event, Options, Outcome, TailError},
 };
 use crate::proto::v1::{
-    Finding, GetInfoRequest, GetInfoResponse, GetStatusRequest, GetStatusResponse, Open, StartFrom, SubscribeRequest,
-    SubscribeResponse, agent_client::AgentClient, findings_client::FindingsClient, subscribe_request,
-    subscribe_response::Response,
+    Finding, GetInfoRequest, GetInfoResponse, GetStatusRequest, GetStatusResponse, ListRulesRequest, ListRulesResponse,
+    Open, RuleInUse, StartFrom, SubscribeRequest, SubscribeResponse, agent_client::AgentClient,
+    findings_client::FindingsClient, subscribe_request, subscribe_response::Response,
 };
 
 /// Nothing here takes as long on any machine.
@@ -54,6 +54,11 @@ impl service::Status for TestStatus {
 
     fn status(&self) -> GetStatusResponse {
         GetStatusResponse { records: 10, findings: 2, ..Default::default() }
+    }
+
+    fn rules(&self) -> ListRulesResponse {
+        let rule = RuleInUse { name: "Drift Execution".to_owned(), ..Default::default() };
+        ListRulesResponse { rules: vec![rule] }
     }
 
     fn sensor(&self) -> watch::Receiver<bool> {
@@ -341,6 +346,8 @@ async fn the_agent_says_who_it_is_and_how_it_does() {
     assert_eq!((info.version.as_str(), info.epoch.as_str()), ("1.2.3", "e"));
     let _subscription = agent.hub.subscribe(Open::default()).unwrap();
     let status = client.get_status(GetStatusRequest {}).await.unwrap().into_inner();
+    let rules = client.list_rules(ListRulesRequest {}).await.unwrap().into_inner().rules;
+    assert_eq!(rules.first().map(|rule| rule.name.as_str()), Some("Drift Execution"));
     assert_eq!(status, GetStatusResponse { records: 10, findings: 2, subscribers: 1, ..Default::default() });
     agent.stop().await;
 }
@@ -367,8 +374,8 @@ async fn a_stream_that_breaks_the_protocol_is_refused() {
     for (requests, expected) in [
         (vec![], "the stream ended before it was opened"),
         (vec![SubscribeRequest::default()], "request: the first must be open"),
-        (vec![open(StartFrom::Tail), open(StartFrom::Tail)], "request: nothing may follow open"),
-        (vec![open(StartFrom::Tail), SubscribeRequest::default()], "request: nothing may follow open"),
+        (vec![open(StartFrom::Tail), open(StartFrom::Tail)], "request: nothing but credit may follow open"),
+        (vec![open(StartFrom::Tail), SubscribeRequest::default()], "request: nothing but credit may follow open"),
         (vec![open(StartFrom::Cursor)], "open.cursor: not a cursor of an agent"),
         (vec![long], "open.consumer: longer than 256 bytes"),
     ] {

@@ -357,7 +357,7 @@ impl Body<'_, '_> {
             }
         };
         let compiled = Check { left, operator: check.operator, quantifier: check.quantifier, right }
-            .as_compared()
+            .compared_as_falco()
             .map_err(|reason| Wrong::new(&check.operator_span, reason))?;
         if check.operator == Operator::Regex {
             self.compiler.values += REGEX_VALUES;

@@ -69,7 +69,7 @@ impl Check {
     }
 
     /// The same where Falco compares a field in a way of its own.
-    pub(super) fn as_compared(mut self) -> Result<Self, &'static str> {
+    pub(super) fn compared_as_falco(mut self) -> Result<Self, &'static str> {
         let is_membership = matches!(self.operator, Operator::In | Operator::Intersects);
         let Right::Constants(constants) = &mut self.right else { return Ok(self) };
         if self.left.is_field("fd.net") {

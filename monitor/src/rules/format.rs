@@ -201,7 +201,7 @@ fn field_value<'e, F: Fields + ?Sized>(event: &'e F, field: Field, argument: &Ar
         (Value::Text(bytes), _) if ty == Type::Bytes => dots(bytes),
         // Numbers of less than 64 bits are printed as such.
         (Value::Int(number), Format::Hex | Format::Oct) if matches!(ty, Type::Int16 | Type::Int32) => {
-            in_base(u64::from(*number as u32), field.format(argument))
+            in_base(number.cast_unsigned() & u64::from(u32::MAX), field.format(argument))
         }
         (Value::Int(number), format @ (Format::Hex | Format::Oct)) => in_base(number.cast_unsigned(), format),
         (Value::Uint(number), format @ (Format::Hex | Format::Oct)) => in_base(*number, format),

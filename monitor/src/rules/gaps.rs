@@ -31,7 +31,8 @@ impl Gaps {
         let mut gaps = Self::default();
         for rule in rules.rules() {
             gaps.rules += 1;
-            let (sent, missing): (Vec<_>, Vec<_>) = rule.event_types.iter().partition(is_sent);
+            let (sent, missing): (Vec<_>, Vec<_>) =
+                rule.event_types.iter().partition(|event_type| is_sent(*event_type));
             // Those that name no event type take what comes.
             if missing.len() + sent.len() < EventType::COUNT / 2 {
                 gaps.events.extend(missing.iter().map(|event_type| event_type.name()));
@@ -76,8 +77,8 @@ impl Gaps {
 }
 
 /// Whether the sensor's records become events of this type. An `execveat` that succeeds becomes an `execve`, as in Falco.
-fn is_sent(event_type: &EventType) -> bool {
-    EventType::LIVE.contains(event_type) || *event_type == EventType::EXECVEAT
+fn is_sent(event_type: EventType) -> bool {
+    EventType::LIVE.contains(&event_type) || event_type == EventType::EXECVEAT
 }
 
 fn some(names: &BTreeSet<&'static str>) -> String {

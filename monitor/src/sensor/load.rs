@@ -336,6 +336,12 @@ impl Loaded {
         PerCpuArray::try_from(map).map_err(|error| SensorError::Object(error.to_string()))
     }
 
+    /// The programs that are in the kernel.
+    pub(super) fn programs(&self) -> super::stats::Programs {
+        let loaded = self.ebpf.programs().filter_map(|(name, program)| Some((name, program.fd().ok()?)));
+        super::stats::Programs::new(loaded.map(|(name, fd)| (name, std::os::fd::AsFd::as_fd(fd))))
+    }
+
     /// Runs the task iterator, which can be done once; returns what it wrote.
     pub(super) fn tasks(&mut self) -> Result<Vec<u8>, SensorError> {
         const NAME: &str = "task_iter";

@@ -33,7 +33,7 @@ use crate::{
     source::{Source, SourceError, Status},
 };
 use load::{Loaded, SensorError, Settings};
-use stats::{Counts, Stats};
+use stats::{Counts, Programs, Stats};
 
 /// How often the kernel's counters are read.
 const STATS_INTERVAL: Duration = Duration::from_secs(1);
@@ -78,6 +78,11 @@ impl Sensor {
     /// A reader of the counters that lives on its own.
     pub fn stats(&self) -> Stats {
         self.stats.clone()
+    }
+
+    /// The programs, for looking at what they cost.
+    pub fn programs(&self) -> Programs {
+        self.loaded.as_ref().map(Loaded::programs).unwrap_or_default()
     }
 
     /// Puts a record of the caller's into the stream, behind the snapshot and before what is in the ring.

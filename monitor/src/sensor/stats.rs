@@ -1,6 +1,9 @@
 //! The programs' own counters: what reached the ring, what was left out on purpose, what was lost.
 
-use std::sync::Arc;
+use std::{
+    os::fd::{AsRawFd as _, BorrowedFd},
+    sync::Arc,
+};
 
 use aya::maps::{MapData, PerCpuArray};
 use monitor_ebpf::{record::Kind, settings::Counter};
@@ -80,4 +83,53 @@ impl Stats {
         };
         Counts(kernel_kinds().map(|kind| (kind, counts(kind))).collect())
     }
+}
+
+/// What one program cost, as long as the kernel counts (`kernel.bpf_stats_enabled`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProgramCost {
+    /// Its name.
+    pub name: String,
+    /// How long it ran.
+    pub run_time_ns: u64,
+    /// How often it ran.
+    pub runs: u64,
+}
+
+/// The programs of this sensor, for looking at what they cost.
+#[derive(Clone, Debug, Default)]
+pub struct Programs(Vec<(String, i32, u64)>);
+
+impl Programs {
+    /// Of these.
+    pub(super) fn new<'a>(programs: impl Iterator<Item = (&'a str, BorrowedFd<'a>)>) -> Self {
+        let known = programs.filter_map(|(name, fd)| {
+            let fd = fd.as_raw_fd();
+            Some((name.to_owned(), fd, number(&fdinfo(fd)?, "prog_id")?))
+        });
+        let mut known: Vec<_> = known.collect();
+        known.sort();
+        Self(known)
+    }
+
+    /// What each cost so far. A program that is detached is not among them.
+    pub fn read(&self) -> Vec<ProgramCost> {
+        let read = |(name, fd, id): &(String, i32, u64)| {
+            let text = fdinfo(*fd)?;
+            // The number of a closed descriptor may be another's by now.
+            (number(&text, "prog_id")? == *id).then_some(())?;
+            let (run_time_ns, runs) = (number(&text, "run_time_ns")?, number(&text, "run_cnt")?);
+            Some(ProgramCost { name: name.clone(), run_time_ns, runs })
+        };
+        self.0.iter().filter_map(read).collect()
+    }
+}
+
+/// `bpf_prog_show_fdinfo` in the kernel's `kernel/bpf/syscall.c`.
+fn fdinfo(fd: i32) -> Option<String> {
+    std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()
+}
+
+fn number(fdinfo: &str, name: &str) -> Option<u64> {
+    fdinfo.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?.trim().parse().ok()
 }

@@ -3,7 +3,7 @@
 //! A table belongs to a process; threads use their leader's. A fork copies it, which costs a count until one of the two
 //! changes something.
 
-use std::{mem, sync::Arc};
+use std::sync::Arc;
 
 use hashbrown::HashMap;
 
@@ -19,7 +19,7 @@ pub struct Kind(pub u8);
 macro_rules! kinds {
     ($($number:literal => $constant:ident, $character:literal, $name:literal;)*) => {
         impl Kind {
-            $(#[doc = $name] pub const $constant: Kind = Kind($number);)*
+            $(#[doc = concat!("`", $name, "`")] pub const $constant: Kind = Kind($number);)*
 
             /// `fd.typechar`
             pub const fn character(self) -> u8 {
@@ -284,10 +284,5 @@ impl Descriptors {
     pub fn iter(&self) -> impl Iterator<Item = (i64, &Descriptor)> {
         let dense = (0..).zip(&self.0.dense).filter_map(|(fd, slot)| Some((fd, slot.as_deref()?)));
         dense.chain(self.0.sparse.iter().map(|(fd, descriptor)| (*fd, &**descriptor)))
-    }
-
-    /// Takes all of them.
-    pub fn take(&mut self) -> Self {
-        mem::take(self)
     }
 }

@@ -188,6 +188,7 @@ pub(super) fn split(area: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 /// The program's file, as an exec told it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "four facts that have nothing to do with each other")]
 pub struct Executable {
     /// Whether its user may write it.
     pub writable: bool,
@@ -379,7 +380,7 @@ impl Thread {
     pub fn variable(&self, name: &[u8]) -> &[u8] {
         split(&self.environment)
             .find_map(|entry| entry.strip_prefix(name)?.strip_prefix(b"=").filter(|value| !value.is_empty()))
-            .map(|value| trim_blanks(value))
+            .map(trim_blanks)
             .unwrap_or_default()
     }
 

@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use monitor::{
+    output::spool::frame::{Frame, Kind as Kinds},
     proto::v1::{Filter, Open, StartFrom, SubscribeRequest, subscribe_request::Request},
     record,
 };
@@ -46,12 +47,21 @@ fn main() -> Result<()> {
     write(&corpus, "stream", "container", &stream)?;
     write(&corpus, "capture", "container.mcap", &capture)?;
     write(&corpus, "btf", "small", &btf())?;
-    let filter = Filter { min_priority: 5, rules: vec!["Drift in container".into()], kinds: vec![1] };
+    let mut segment = Vec::new();
+    for (kind, index, payload) in
+        [(Kinds::LOSS, 1, &b"loss"[..]), (Kinds::FINDING, 2, b"finding"), (Kinds::END, 3, b"")]
+    {
+        Frame { kind, index, sequence: 1, payload }.encode(&mut segment);
+    }
+    write(&corpus, "spool", "segment", &segment)?;
+    let filter =
+        Filter { min_priority: 5, rules: vec!["Drift in container".into()], kinds: vec![1], ..Filter::default() };
     let open = Open {
         consumer: "corpus".into(),
         start_from: StartFrom::Cursor.into(),
         cursor: "epoch:7:1:0:0".into(),
         filter: Some(filter),
+        ..Open::default()
     };
     write(&corpus, "subscribe", "open", &SubscribeRequest { request: Some(Request::Open(open)) }.encode_to_vec())
 }

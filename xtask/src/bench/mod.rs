@@ -8,6 +8,7 @@
 
 mod agent;
 mod calls;
+mod delivery;
 mod filter;
 pub(crate) mod load;
 mod machine;
@@ -76,6 +77,8 @@ enum Name {
     /// Cost of rules per event, by their number
     #[value(alias = "rules_scaling")]
     RulesScaling,
+    /// What spool and sinks carry, and what a finding costs; takes some minutes
+    Delivery,
 }
 
 impl Name {
@@ -87,7 +90,13 @@ impl Name {
             Self::OpenClose => Some(Load::OpenClose),
             Self::OpenWrite => Some(Load::OpenWrite),
             Self::ForkExec => Some(Load::ForkExec),
-            Self::Ring | Self::Replay | Self::Memory | Self::Scap | Self::Start | Self::RulesScaling => None,
+            Self::Ring
+            | Self::Replay
+            | Self::Memory
+            | Self::Scap
+            | Self::Start
+            | Self::RulesScaling
+            | Self::Delivery => None,
         }
     }
 }
@@ -130,6 +139,7 @@ impl Bench {
                 Name::Scap => scap::measure(self)?,
                 Name::Start => start::measure(self)?,
                 Name::RulesScaling => rules::measure()?,
+                Name::Delivery => delivery::measure()?,
                 _ => Vec::new(),
             });
         }

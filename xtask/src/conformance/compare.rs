@@ -16,18 +16,25 @@ pub(super) struct Comparison {
     pub(super) differences: Vec<String>,
 }
 
+/// Alerts of one rule at one time.
+#[derive(Default)]
+struct Pair<'a> {
+    expected: Vec<&'a Alert>,
+    got: Vec<&'a Alert>,
+}
+
 impl Comparison {
     /// Alerts of one rule at one time belong together, in their order.
     pub(super) fn new(expected: &[Alert], got: &[Alert]) -> Self {
-        let mut pairs: BTreeMap<(&str, &str), (Vec<&Alert>, Vec<&Alert>)> = BTreeMap::new();
+        let mut pairs: BTreeMap<(&str, &str), Pair<'_>> = BTreeMap::new();
         for alert in expected {
-            pairs.entry((&alert.time, &alert.rule)).or_default().0.push(alert);
+            pairs.entry((&alert.time, &alert.rule)).or_default().expected.push(alert);
         }
         for alert in got {
-            pairs.entry((&alert.time, &alert.rule)).or_default().1.push(alert);
+            pairs.entry((&alert.time, &alert.rule)).or_default().got.push(alert);
         }
         let mut comparison = Self { expected: expected.len(), got: got.len(), ..Self::default() };
-        for ((time, rule), (expected, got)) in pairs {
+        for ((time, rule), Pair { expected, got }) in pairs {
             let mut others = got.iter();
             for alert in expected {
                 match others.next() {

@@ -111,6 +111,8 @@ fn refused(agent: &Path, directory: &Path) -> Result<usize> {
         }
     }
     println!("  {:50} {:8} conditions, {} not refused", "load-errors", all.len(), accepted.len());
-    accepted.iter().for_each(|condition| println!("      accepted: {condition}"));
+    for condition in &accepted {
+        println!("      accepted: {condition}");
+    }
     Ok(usize::from(!accepted.is_empty()))
 }

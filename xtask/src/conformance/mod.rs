@@ -130,7 +130,9 @@ impl Suite {
             let got = self.replay(agent, capture, set)?;
             let comparison = Comparison::new(&alerts::read(&expected)?, &got);
             println!("  {name:50} {comparison}");
-            comparison.differences.iter().take(show).for_each(|difference| println!("      {difference}"));
+            for difference in comparison.differences.iter().take(show) {
+                println!("      {difference}");
+            }
             compared += 1;
             alerts += comparison.expected;
             differing += usize::from(!comparison.is_equal());

@@ -5,6 +5,7 @@
 
 mod apt;
 mod need;
+mod python;
 
 use anyhow::{Result, bail};
 
@@ -105,6 +106,9 @@ fn obtain(missing: &[&Need]) -> Result<Vec<String>> {
             }
             Source::Compiler => commands.push(compiler_from_rustup()?),
             Source::Linker => packages.extend_from_slice(need::LINKER_PACKAGES),
+            Source::Python => {
+                packages.extend(python::PACKAGES.iter().copied().filter(|package| apt::offers(&[*package])));
+            }
         }
     }
     packages.retain(|package| !apt::is_installed(package));
@@ -113,6 +117,9 @@ fn obtain(missing: &[&Need]) -> Result<Vec<String>> {
     }
     if missing.iter().any(|need| matches!(need.source, Source::Linker)) {
         commands.push(linker_from_source()?);
+    }
+    if missing.iter().any(|need| matches!(need.source, Source::Python)) {
+        commands.push(python::install()?);
     }
     Ok(commands)
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::Group;
+use super::{Group, python};
 use crate::{
     cmd::Cmd,
     toolchain::{self, Compiler},
@@ -38,6 +38,8 @@ pub(super) enum Source {
     Compiler,
     /// From the Rust registry, built against [`LINKER_PACKAGES`].
     Linker,
+    /// From Python's registry, into an environment of its own.
+    Python,
 }
 
 /// Everything that is needed and that the Rust toolchain does not bring.
@@ -48,6 +50,9 @@ pub(super) static NEEDS: &[Need] = &[
     Need { name: "crun", group: Group::Test, source: Source::Packages(&["crun"]), found: crun },
     Need { name: "static busybox", group: Group::Test, source: Source::Packages(&["busybox-static"]), found: busybox },
     Need { name: "static libc", group: Group::Test, source: Source::Packages(&["libc6-dev"]), found: static_libc },
+    Need { name: "prometheus", group: Group::Test, source: Source::Packages(&["prometheus"]), found: promtool },
+    Need { name: "openssl", group: Group::Test, source: Source::Packages(&["openssl"]), found: openssl },
+    Need { name: "gRPC peers", group: Group::Test, source: Source::Python, found: python::found },
 ];
 
 impl Need {
@@ -63,6 +68,7 @@ impl Need {
             Source::Compiler => {
                 format!("install the packages {}, or a rustup toolchain with rust-src", COMPILER_PACKAGES.join(" "))
             }
+            Source::Python => format!("install the packages {} and run this again", python::PACKAGES.join(" ")),
             Source::Linker => format!(
                 "install bpf-linker {} (built against LLVM {}) into a directory of PATH, such as cargo's bin directory",
                 toolchain::LINKER_VERSION,
@@ -86,6 +92,15 @@ fn runc() -> Option<String> {
 
 fn crun() -> Option<String> {
     runtime("crun")
+}
+
+fn promtool() -> Option<String> {
+    let version = Cmd::new("promtool").arg("--version").probe()?;
+    Some(version.lines().next().unwrap_or_default().to_owned())
+}
+
+fn openssl() -> Option<String> {
+    Cmd::new("openssl").arg("version").probe()
 }
 
 fn runtime(name: &str) -> Option<String> {

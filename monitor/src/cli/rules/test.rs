@@ -1,6 +1,10 @@
 //! `monitor rules test`: what rules find in captures, against what they should.
 
-use std::{collections::BTreeMap, fs, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -79,7 +83,7 @@ fn check_names(expected: &BTreeMap<String, u64>, rules: &RuleSet) -> Result<()> 
     }
 }
 
-fn count(capture: &PathBuf, rules: RuleSet, found: &mut BTreeMap<String, u64>) -> Result<()> {
+fn count(capture: &Path, rules: RuleSet, found: &mut BTreeMap<String, u64>) -> Result<()> {
     let name = capture.display();
     let mut capture = Capture::open(capture).with_context(|| name.to_string())?;
     let selection = Selection { rules, filter: None, min_priority: Priority::Debug };

@@ -378,6 +378,7 @@ mod ppm {
 const EXECUTABLE: u32 = 0o111;
 
 /// What there is to ask of a file that is opened; other events have nothing of the kind.
+#[expect(clippy::unnecessary_wraps, reason = "what a row of the table takes")]
 fn opened<'c>(c: &Context<'_>, asked: impl Fn(&Call<'_>, u32) -> bool) -> Option<Value<'c>> {
     let Some(call) = c.event.call() else { return Some(Value::Bool(false)) };
     let flags = match call.info.code {

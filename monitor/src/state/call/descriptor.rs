@@ -135,7 +135,7 @@ impl State {
         }
         let ino = call.params.u64(3).unwrap_or_default();
         for fd in [call.params.i64(1), call.params.i64(2)].into_iter().flatten() {
-            self.open(fd, Descriptor { ino, open_flags, ..Descriptor::new(Kind::PIPE) });
+            self.open(fd, Descriptor { open_flags, ino, ..Descriptor::new(Kind::PIPE) });
         }
     }
 
@@ -143,7 +143,7 @@ impl State {
         if let Some(fd) = returned(call).filter(|fd| *fd >= 0) {
             let name = text_or_na(call, 1).to_vec();
             let open_flags = call.params.u32(2).unwrap_or_default();
-            self.open(fd, Descriptor { name, open_flags, ..Descriptor::new(Kind::MEMFD) });
+            self.open(fd, Descriptor { open_flags, name, ..Descriptor::new(Kind::MEMFD) });
         }
     }
 
@@ -152,7 +152,7 @@ impl State {
             let pid = call.params.i64(1).unwrap_or(-1);
             let open_flags = call.params.u32(2).unwrap_or_default();
             let name = format!("/proc/{pid}").into_bytes();
-            self.open(fd, Descriptor { name, open_flags, pid, ..Descriptor::new(Kind::PIDFD) });
+            self.open(fd, Descriptor { open_flags, name, pid, ..Descriptor::new(Kind::PIDFD) });
         }
     }
 

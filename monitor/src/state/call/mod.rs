@@ -181,12 +181,10 @@ impl State {
         let thread = if makes_threads(code) || matches!(code, Code::PROCEXIT_1_E | Code::SCHEDSWITCH_6_E) {
             self.threads.get_mut(key)
         } else {
-            self.threads.known_or_placeholder(call.tid).map(|thread| {
-                thread.flags |= flag::ACTIVE;
-                thread
-            })
+            self.threads.known_or_placeholder(call.tid)
         };
         let Some(thread) = thread else { return };
+        thread.flags |= flag::ACTIVE;
         self.subject.thread = Some(key);
         self.subject.has_begun = thread.begun.stored.is_some();
         if code == Code::SCHEDSWITCH_6_E {
@@ -335,6 +333,7 @@ fn exit_descriptor(code: Code) -> Option<usize> {
 }
 
 /// The same by code; 0 for those that name none.
+#[expect(clippy::indexing_slicing, reason = "evaluated when compiling")]
 static EXIT_DESCRIPTOR: [u8; Code::COUNT as usize] = {
     let mut by_code = [0; Code::COUNT as usize];
     let mut row = 0;

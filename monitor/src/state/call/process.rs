@@ -375,8 +375,7 @@ impl State {
         let ret = returned(call);
         let has_failed = ret.is_none_or(|ret| ret < 0);
         match code {
-            Code::SYSCALL_CHDIR_X if !has_failed => self.set_cwd(text_or_na(call, 1)),
-            Code::SYSCALL_GETCWD_X if !has_failed => self.set_cwd(text_or_na(call, 1)),
+            Code::SYSCALL_CHDIR_X | Code::SYSCALL_GETCWD_X if !has_failed => self.set_cwd(text_or_na(call, 1)),
             Code::SYSCALL_FCHDIR_X if !has_failed => {
                 if let Some(name) = self.descriptor().map(|descriptor| descriptor.name.clone()) {
                     self.set_cwd(&name);
@@ -385,7 +384,7 @@ impl State {
             Code::SYSCALL_SETRESUID_X | Code::SYSCALL_SETREUID_X if ret == Some(0) => self.set_user(call.params.u32(2)),
             Code::SYSCALL_SETUID_X if ret == Some(0) => self.set_user(call.params.u32(1)),
             Code::SYSCALL_SETRESGID_X | Code::SYSCALL_SETREGID_X if ret == Some(0) => {
-                self.set_group(call.params.u32(2))
+                self.set_group(call.params.u32(2));
             }
             Code::SYSCALL_SETGID_X if ret == Some(0) => self.set_group(call.params.u32(1)),
             Code::SYSCALL_UNSHARE_X if !has_failed => self.enter_namespaces(call.params.u32(1)),
@@ -402,10 +401,10 @@ impl State {
             }
             Code::SYSCALL_CHROOT_X if ret == Some(0) => self.set_root(text_or_na(call, 1)),
             Code::SYSCALL_PRCTL_X if !has_failed => self.set_subreaper(call),
-            Code::SYSCALL_GETRLIMIT_X | Code::SYSCALL_SETRLIMIT_X if !has_failed => {
-                if call.params.u8(3) == Some(LIMIT_OF_DESCRIPTORS) {
-                    self.set_descriptor_limit(self.subject.thread, call.params.i64(1));
-                }
+            Code::SYSCALL_GETRLIMIT_X | Code::SYSCALL_SETRLIMIT_X
+                if !has_failed && call.params.u8(3) == Some(LIMIT_OF_DESCRIPTORS) =>
+            {
+                self.set_descriptor_limit(self.subject.thread, call.params.i64(1));
             }
             Code::SYSCALL_PRLIMIT_X if ret == Some(0) => self.set_limit_of_other(call),
             Code::SCHEDSWITCH_6_E => self.switched(call),

@@ -68,7 +68,8 @@ impl Machine {
         machine
     }
 
-    fn event(&mut self, tid: i64, code: Code, params: Vec<Vec<u8>>) {
+    fn event(&mut self, tid: i64, code: Code, params: impl IntoIterator<Item = Vec<u8>>) {
+        let params: Vec<Vec<u8>> = params.into_iter().collect();
         self.now_ns += 1000;
         let lengths: Vec<u8> =
             params.iter().flat_map(|value| u16::try_from(value.len()).unwrap().to_le_bytes()).collect();
@@ -353,7 +354,7 @@ fn arbitrary_parameters_never_panic() {
             bytes
         });
         let tid = i64::try_from(round % 24).unwrap();
-        machine.event(tid, code, params.collect());
+        machine.event(tid, code, params);
     }
     assert!(machine.state.threads.len() < 1000);
 }

@@ -1,0 +1,129 @@
+//! The agent's metrics: names, what they mean, and where their numbers come from.
+//!
+//! Names are a contract: dashboards are built on them. They stand in `ARCHITECTURE.md`, and a test compares.
+
+use std::fs;
+
+use super::status::AgentStatus;
+use crate::output::{
+    metrics::{Page, number},
+    service::Status as _,
+};
+
+/// Rules that are shown, those with the most findings first.
+const TOP_RULES: usize = 50;
+
+type Labels = Vec<(&'static str, String)>;
+
+fn one(value: f64) -> [(Labels, f64); 1] {
+    [(Vec::new(), value)]
+}
+
+fn by(label: &'static str, values: impl IntoIterator<Item = (String, f64)>) -> Vec<(Labels, f64)> {
+    values.into_iter().map(|(value, count)| (vec![(label, value)], count)).collect()
+}
+
+/// Everything about the agent.
+pub(super) fn fill(page: &mut Page, status: &AgentStatus) {
+    flow(page, status);
+    outputs(page, status);
+    sinks(page, status);
+    cost(page, status);
+}
+
+fn flow(page: &mut Page, status: &AgentStatus) {
+    let told = status.status();
+    let total = status.sensor_counts().total();
+    page.counter("records", "Records taken from the kernel", one(number(told.records)));
+    let lost = [("ring_full", total.ring_full), ("unreadable", total.unreadable)];
+    let lost = lost.map(|(cause, count)| (cause.to_owned(), number(count)));
+    page.counter("records_lost", "Records that the kernel could not deliver", by("cause", lost));
+    page.counter("records_filtered", "Records left out on purpose in the kernel", one(number(total.filtered)));
+    let findings = status.findings_by_priority().map(|(priority, count)| (priority.to_owned(), number(count)));
+    page.counter("findings", "Findings made", by("priority", findings));
+    let rules = status.findings_by_rule(TOP_RULES).into_iter().map(|(rule, count)| (rule, number(count)));
+    page.counter("rule_findings", "Findings of the rules with the most", by("rule", rules));
+    page.counter(
+        "rules_reloads",
+        "Times that rules were read again and came into use",
+        one(number(told.rules_reloads)),
+    );
+    let failures = one(number(told.rules_reload_failures));
+    page.counter("rules_reload_failures", "Times that rules were read again and refused", failures);
+    page.gauge("rules", "Rules in use", one(f64::from(status.rules_count())));
+    page.gauge("subscribers", "Subscribers now", one(number(status.subscribers())));
+}
+
+fn outputs(page: &mut Page, status: &AgentStatus) {
+    let mut lost = vec![("stdout_slow".to_owned(), number(status.status().lost_findings))];
+    if let Some(spool) = status.spool() {
+        lost.push(("not_stored".to_owned(), number(spool.dropped)));
+        page.gauge("spool_bytes", "Bytes of findings on the disk", one(number(spool.bytes)));
+        page.gauge("spool_segments", "Files of findings on the disk", one(number(spool.segments)));
+        page.gauge("spool_entries", "Entries in the spool", one(number(spool.next_index - spool.first_index)));
+        page.gauge("spool_unsaved", "Entries that are not on the disk", one(number(spool.unsaved)));
+        page.gauge(
+            "spool_failing",
+            "1 while the disk cannot be written",
+            one(f64::from(u8::from(spool.failing.is_some()))),
+        );
+        page.counter("spool_written_bytes", "Bytes written to the spool", one(number(spool.written_bytes)));
+        page.counter("spool_written_entries", "Entries written to the spool", one(number(spool.written)));
+        page.counter("spool_write_failures", "Times that writing the spool failed", one(number(spool.failures)));
+        page.counter(
+            "spool_evicted_segments",
+            "Files given up because the spool was full",
+            one(number(spool.evicted_segments)),
+        );
+    }
+    page.counter("findings_lost", "Findings that an output could not take", by("cause", lost));
+}
+
+fn sinks(page: &mut Page, status: &AgentStatus) {
+    let sinks = status.sinks();
+    if sinks.is_empty() {
+        return;
+    }
+    let told = status.status().sinks;
+    let of = |value: fn(&crate::proto::v1::SinkStatus) -> u64| {
+        by("sink", told.iter().map(|sink| (sink.name.clone(), number(value(sink)))))
+    };
+    page.gauge("sink_lag_entries", "Entries that a sink does not have yet", of(|sink| sink.lag));
+    page.counter("sink_delivered", "Findings that a sink took", of(|sink| sink.delivered));
+    page.counter("sink_rejected", "Findings that a sink refused for good", of(|sink| sink.rejected));
+    page.counter("sink_retries", "Batches that were sent again", of(|sink| sink.retries));
+    let state = |value: fn(&crate::output::push::SinkState) -> f64| {
+        by("sink", sinks.iter().map(|sink| (sink.name().to_owned(), value(sink))))
+    };
+    page.counter("sink_requests", "Requests sent to a sink", state(|sink| number(sink.requests())));
+    page.counter(
+        "sink_sent_bytes",
+        "Bytes of findings sent to a sink, before compression",
+        state(|sink| number(sink.bytes())),
+    );
+    page.gauge("sink_in_flight", "Requests that a sink has not answered", state(|sink| number(sink.in_flight())));
+    let failing = state(|sink| sink.failing_for().map_or(0.0, |failing| failing.as_secs_f64()));
+    page.gauge("sink_failing_seconds", "For how long a sink has not taken anything; 0 where it does", failing);
+}
+
+fn cost(page: &mut Page, status: &AgentStatus) {
+    let programs = status.programs().read();
+    let seconds = programs.iter().map(|program| (program.name.clone(), number(program.run_time_ns) / 1e9));
+    page.counter(
+        "bpf_program_run_seconds",
+        "Time that a BPF program ran; only grows while kernel.bpf_stats_enabled is 1",
+        by("program", seconds),
+    );
+    let runs = programs.iter().map(|program| (program.name.clone(), number(program.runs)));
+    page.counter("bpf_program_runs", "Times that it ran; likewise", by("program", runs));
+    let used = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    let used = number(u64::try_from(used.tv_sec).unwrap_or(0)) + number(u64::try_from(used.tv_nsec).unwrap_or(0)) / 1e9;
+    page.counter("cpu_seconds", "CPU time of the agent", one(used));
+    page.gauge("resident_memory_bytes", "Memory of the agent", one(number(resident_bytes())));
+}
+
+fn resident_bytes() -> u64 {
+    let statm = fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages: u64 = statm.split_whitespace().nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0);
+    pages * rustix::param::page_size() as u64
+}

@@ -1,0 +1,216 @@
+//! The configuration as it is written: one typed structure, in which every key that is not known is an error.
+//!
+//! What each key means, costs and risks stands in the file that ships, `deploy/monitor.yaml`; a test reads that file and
+//! holds its values against the defaults here.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use serde::Deserialize;
+
+/// The whole file.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct File {
+    /// Name of the cluster, for consumers.
+    pub cluster_name: String,
+    /// What is hidden in findings.
+    pub redaction: Redaction,
+    /// Findings on the disk.
+    pub spool: Option<Spool>,
+    /// To whom findings are pushed.
+    pub sinks: Vec<Sink>,
+    /// Consumers over the network.
+    pub serve: Option<Serve>,
+    /// Metrics and health.
+    pub metrics: Option<Metrics>,
+}
+
+/// `redaction`
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Redaction {
+    /// Whether anything is hidden.
+    pub enabled: bool,
+    /// Patterns besides the built-in ones; what their group `secret` matches is hidden.
+    pub patterns: Vec<String>,
+}
+
+impl Default for Redaction {
+    fn default() -> Self {
+        Self { enabled: true, patterns: Vec::new() }
+    }
+}
+
+/// `spool`
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Spool {
+    /// Where.
+    pub directory: PathBuf,
+    /// Most mebibytes on the disk.
+    pub max_mib: u64,
+    /// Most mebibytes in memory while the disk cannot be written.
+    pub memory_mib: u32,
+    /// Milliseconds after which the disk is told to keep what it was given.
+    pub sync_ms: u64,
+}
+
+impl Default for Spool {
+    fn default() -> Self {
+        Self { directory: PathBuf::from("/var/lib/monitor/spool"), max_mib: 256, memory_mib: 16, sync_ms: 500 }
+    }
+}
+
+/// One of `sinks`
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sink {
+    /// Its name.
+    pub name: String,
+    /// What it speaks.
+    #[serde(default)]
+    pub protocol: Protocol,
+    /// Where it is.
+    pub endpoint: String,
+    /// What is trusted and shown.
+    #[serde(default)]
+    pub tls: ClientTls,
+    /// A bearer token.
+    #[serde(default)]
+    pub token_file: Option<PathBuf>,
+    /// How requests are compressed.
+    #[serde(default)]
+    pub compression: Compression,
+    /// How findings are put together.
+    #[serde(default)]
+    pub batch: Batch,
+    /// Most requests at a time.
+    #[serde(default = "in_flight")]
+    pub in_flight: usize,
+    /// Milliseconds that an answer may take.
+    #[serde(default = "timeout_ms")]
+    pub timeout_ms: u64,
+    /// Waits after failures.
+    #[serde(default)]
+    pub retry: Retry,
+    /// Where a sink begins that is new.
+    #[serde(default)]
+    pub begin: Begin,
+}
+
+const fn in_flight() -> usize {
+    4
+}
+
+const fn timeout_ms() -> u64 {
+    10_000
+}
+
+/// `sinks[].protocol`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// `monitor.v1.FindingsSink`
+    #[default]
+    Monitor,
+    /// OpenTelemetry's `LogsService`
+    Otlp,
+}
+
+/// `sinks[].compression`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Compression {
+    /// Not.
+    #[default]
+    None,
+    /// By gzip.
+    Gzip,
+}
+
+/// `sinks[].begin`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Begin {
+    /// With everything in the spool.
+    #[default]
+    Earliest,
+    /// With what is made from now on.
+    Latest,
+}
+
+/// `sinks[].tls`
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ClientTls {
+    /// Who may sign the sink's certificate.
+    pub ca_file: Option<PathBuf>,
+    /// What is shown to a sink that asks.
+    pub certificate_file: Option<PathBuf>,
+    /// Its key.
+    pub key_file: Option<PathBuf>,
+    /// What the sink's certificate must be for.
+    pub server_name: Option<String>,
+}
+
+/// `sinks[].batch`
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Batch {
+    /// Most findings.
+    pub findings: usize,
+    /// Most kibibytes.
+    pub kib: usize,
+    /// Milliseconds that a finding may wait for others.
+    pub linger_ms: u64,
+}
+
+impl Default for Batch {
+    fn default() -> Self {
+        Self { findings: 512, kib: 1024, linger_ms: 20 }
+    }
+}
+
+/// `sinks[].retry`
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Retry {
+    /// Milliseconds before the second try.
+    pub first_ms: u64,
+    /// Milliseconds at most.
+    pub longest_ms: u64,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self { first_ms: 100, longest_ms: 5000 }
+    }
+}
+
+/// `serve`
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Serve {
+    /// Address and port.
+    pub listen: SocketAddr,
+    /// What is shown.
+    pub certificate_file: PathBuf,
+    /// Its key.
+    pub key_file: PathBuf,
+    /// Who may sign consumers' certificates.
+    pub client_ca_file: PathBuf,
+}
+
+/// `metrics`
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Metrics {
+    /// Address and port.
+    pub listen: SocketAddr,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 9465)) }
+    }
+}
