@@ -14,6 +14,7 @@ use crate::{
         State,
         call::returned,
         container::{Container, metadata::Metadata},
+        descriptor::Descriptor,
         thread::{Thread, ThreadKey},
         writer::Writer,
     },
@@ -33,6 +34,8 @@ pub struct Context<'a> {
     pub event_type: EventType,
     /// The thread that it is about.
     pub thread: Option<&'a Thread>,
+    /// The descriptor that it is about.
+    pub descriptor: Option<&'a Descriptor>,
     /// The container that this thread is in.
     pub container: Option<&'a Container>,
     /// Path of the file that was opened.
@@ -59,6 +62,7 @@ impl<'a> Context<'a> {
         };
         // Fields find an event's thread by its number where the event itself has not looked for one.
         let thread = state.thread().or_else(|| state.threads.get(ThreadKey::exact(event.call()?.tid)));
+        let descriptor = state.descriptor();
         // The record's own cgroup is the truth at that moment; the process may have been moved since.
         let container = state.containers.get(event.header.cgroup_id);
         let drift = drift::detect(state, event);
@@ -70,7 +74,7 @@ impl<'a> Context<'a> {
             }
             _ => None,
         };
-        Some(Self { state, event, number, event_type, thread, container, path, drift, violation })
+        Some(Self { state, event, number, event_type, thread, descriptor, container, path, drift, violation })
     }
 
     /// When it happened, nanoseconds since 1970.

@@ -62,8 +62,8 @@ const PATTERNS: &[(&str, &str)] = &[
         "option",
         r"(?i)(?:^|\s)--?(?:password|passwd|passphrase|pwd|secret|token|api[_-]?key|access[_-]?key|client-secret)\s+(?<secret>[^\s-]\S*)",
     ),
-    // The signature of a shared access URL of Azure, and of others.
-    ("signature", r"(?i)[?&;\s]sig=(?<secret>[^&\s;]+)"),
+    // The signature of a shared access URL of Azure, and of others; as a word of its own a short one is a signal (`sig=0`).
+    ("signature", r"(?i)[?&;]sig=(?<secret>[^&\s;]+)|(?:^|\s)sig=(?<secret2>[^&\s;]{20,})"),
     // Authorization headers.
     ("authorization", r"(?i)\b(?:bearer|basic)\s+(?<secret>[A-Za-z0-9._~+/=-]{8,})"),
     // user:password@host
@@ -239,6 +239,7 @@ mod tests {
                 "curl https://a.blob.core.windows.net/c?sv=1&sig=abc%3D&se=2",
                 "curl https://a.blob.core.windows.net/c?sv=1&sig=***&se=2",
             ),
+            ("sig=YWJjZGVmZ2hpamtsbW5vcA%3D%3D&se=2", "sig=***&se=2"),
             (
                 "DefaultEndpointsProtocol=https;AccountName=a;AccountKey=abc123==;EndpointSuffix=core",
                 "DefaultEndpointsProtocol=https;AccountName=a;AccountKey=***;EndpointSuffix=core",
@@ -273,6 +274,7 @@ mod tests {
             "ls --color=auto token.txt",
             "https://example.com:8443/path",
             "a=b c:d",
+            "status=0 ret=0 sig=SIGTERM core=0 reaper_tid=0",
         ] {
             assert_eq!(hidden(text), text);
         }

@@ -29,13 +29,34 @@ fn demo() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../monitor/demo/container.mcap")
 }
 
+/// The rules as a library, without a sensor: `monitor/examples/evaluate_rules.rs`.
+#[test]
+fn the_example_evaluates_rules_on_events_of_its_own() -> Result<()> {
+    let tests = std::env::current_exe()?;
+    let example = tests.ancestors().nth(2).context("no target directory")?.join("examples/evaluate_rules");
+    ensure!(example.is_file(), "{} is not built: cargo build --workspace --all-targets", example.display());
+    let shown = std::process::Command::new(&example).output()?;
+    let text = String::from_utf8_lossy(&shown.stdout);
+    let lines: Vec<_> = text.lines().collect();
+    ensure!(
+        shown.status.success()
+            && lines.len() == 2
+            && lines.iter().any(|line| line.starts_with("Warning: Shell in container (command=sh -c id"))
+            && lines.iter().any(|line| line.starts_with("Critical: Shell history removed")),
+        "{text}"
+    );
+    Ok(())
+}
+
 #[test]
 fn explain_shows_the_condition_with_everything_put_in() -> Result<()> {
     let (_directory, path) = file("rules.yaml", RULES)?;
     let rules = path.to_string_lossy();
     let shown = monitor(["rules", "explain", "Shell", "-r", &rules])?;
     let text = shown.stdout_text();
-    for part in ["proc.name in (sh, bash)", "execve; not sent yet: connect", "proc.tty", "no source tells it yet"] {
+    for part in
+        ["proc.name in (sh, bash)", "execve; not sent yet: connect", "proc.tty", "the sensor does not tell it yet"]
+    {
         ensure!(text.contains(part), "{part:?} is missing:\n{text}");
     }
     let json: Value = serde_json::from_slice(&monitor(["rules", "explain", "Shell", "-r", &rules, "--json"])?.stdout)?;

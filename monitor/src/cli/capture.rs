@@ -19,7 +19,7 @@ pub(super) enum Capture {
     /// Records of our sensor.
     Records(Reader),
     /// Events of Falco's table.
-    Events(scap::Reader),
+    Events(Box<scap::Reader>),
 }
 
 /// Everything that happened.
@@ -30,7 +30,7 @@ impl Capture {
     pub(super) fn open(path: &Path) -> Result<Self, SourceError> {
         let input = Unpacked::new(File::open(path)?)?;
         Ok(if scap::is_section_header(input.head()) {
-            Self::Events(scap::Reader::unpacked(input)?)
+            Self::Events(Box::new(scap::Reader::unpacked(input)?))
         } else {
             Self::Records(Reader::unpacked(input)?)
         })

@@ -37,7 +37,7 @@ impl Explanation<'_> {
         text.push_str("\nfields:\n");
         for field in &self.fields {
             let info = field.info();
-            let note = if info.is_awaited() { "  (no source tells it yet: null)" } else { "" };
+            let note = if info.is_awaited() { "  (the sensor does not tell it yet: null)" } else { "" };
             let _ = writeln!(text, "    {:<28} {:<9} {}{note}", info.name, info.ty.name(), info.doc);
         }
         let _ = writeln!(text, "\noutput: {}", rule.output);

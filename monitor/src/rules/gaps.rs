@@ -67,7 +67,7 @@ impl Gaps {
         }
         if !self.fields.is_empty() {
             lines.push(format!(
-                "{} more rules ask for fields that no event tells yet and that have no value: {}",
+                "{} more rules ask for fields that the sensor does not tell yet and that have no value: {}",
                 self.without_fields.len(),
                 some(&self.fields)
             ));

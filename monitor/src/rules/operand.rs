@@ -2,11 +2,7 @@
 
 use std::{borrow::Cow, fmt};
 
-use base64::{
-    Engine as _,
-    alphabet::STANDARD,
-    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
-};
+use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
 
 use super::parse::Transformer;
 use crate::event::{
@@ -191,7 +187,7 @@ impl Function {
         Some(match self {
             Self::Tolower => Cow::Owned(text.to_ascii_lowercase()),
             Self::Toupper => Cow::Owned(text.to_ascii_uppercase()),
-            Self::B64 => Cow::Owned(BASE64.decode(text).ok()?),
+            Self::B64 => Cow::Owned(decode_base64(&text)?),
             Self::Basename => {
                 let start = text.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
                 match text {
@@ -204,13 +200,12 @@ impl Function {
     }
 }
 
-/// Padding may be there or not, as in Falco.
-const BASE64: GeneralPurpose = GeneralPurpose::new(
-    &STANDARD,
-    GeneralPurposeConfig::new()
-        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
-        .with_decode_allow_trailing_bits(false),
-);
+/// As Falco reads it: up to two `=` at the end count for nothing, and bits that are left over must be zero.
+fn decode_base64(text: &[u8]) -> Option<Vec<u8>> {
+    let once = text.strip_suffix(b"=").unwrap_or(text);
+    let digits = once.strip_suffix(b"=").filter(|_| once.len() < text.len()).unwrap_or(once);
+    STANDARD_NO_PAD.decode(digits).ok().filter(|_| text.is_empty() || !digits.is_empty())
+}
 
 fn join<'e>(separator: &Value<'_>, list: Value<'_>) -> Option<Value<'e>> {
     let separator = separator.as_text()?;

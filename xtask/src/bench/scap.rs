@@ -1,10 +1,12 @@
-//! Replay of a `.scap` capture: events per second and most memory, of the capture as it is and of its events repeated to
-//! a gigabyte, which is streamed through a pipe and stored nowhere.
+//! Replay of a `.scap` capture: events per second and most memory. Its events are repeated to 128 MiB, and once to a gigabyte,
+//! which is streamed through a pipe and stored nowhere.
 //!
-//! With the built-in rules, and with Falco's where they are beside this repository ([`super::rules::falco_files`]).
+//! The capture is the largest of the public ones, which are not part of this repository: they are looked for in
+//! `MONITOR_FALCO_CAPTURES`, else in `../shared/captures` beside it, and where there are none, the bundled one is taken. With the
+//! built-in rules, and with Falco's where they are found ([`super::rules::falco_files`]).
 
 use std::{
-    fs,
+    env, fs,
     io::{self, Read as _},
     path::PathBuf,
     process::Stdio,
@@ -44,7 +46,9 @@ type Set = (&'static str, Vec<PathBuf>);
 
 /// Measures all sets, alternating.
 pub(super) fn measure(bench: &Bench) -> Result<Vec<Row>> {
-    let parts = Parts::of(&fs::read(repository::root().join("tests/conformance/node_scenario_a.scap"))?)?;
+    let capture = largest_capture();
+    eprintln!("bench: scap: {}", capture.display());
+    let parts = Parts::of(&fs::read(&capture).with_context(|| capture.display().to_string())?)?;
     let falco = rules::falco_files()?;
     let mut sets: Vec<Set> = vec![("built-in rules", Vec::new())];
     if let Some(stable) = falco.iter().find(|path| path.ends_with("falco_rules.yaml")) {
@@ -67,6 +71,16 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Row>> {
         rows.push(Row::new(BENCHMARK, format!("most memory, {name}, 1 GiB"), "MiB", [long.most_mib]).at_most(AIM_MIB));
     }
     Ok(rows)
+}
+
+fn largest_capture() -> PathBuf {
+    let public = repository::root().join("../shared/captures");
+    let public = env::var_os("MONITOR_FALCO_CAPTURES").map_or(public, PathBuf::from);
+    let found = fs::read_dir(public).into_iter().flatten().flatten().map(|entry| entry.path());
+    found
+        .filter(|path| path.extension().is_some_and(|extension| extension == "scap"))
+        .max_by_key(|path| fs::metadata(path).map_or(0, |metadata| metadata.len()))
+        .unwrap_or_else(|| repository::root().join("tests/conformance/node_scenario_a.scap"))
 }
 
 impl Parts {

@@ -18,6 +18,8 @@ use crate::{
 
 /// The thread that does everything.
 const TID: i64 = 7;
+/// `PPM_SC_CHMOD`
+const CHMOD: u16 = 13;
 const TS_NS: u64 = 1_795_408_269_588_000_001;
 
 /// `cat` in `/home/`, with a file (3), a connection (4), a directory (5), a listener (6), a pipe (8) and a log (9).
@@ -147,7 +149,7 @@ fn descriptors_are_told_with_what_they_are() {
                     _ => "77",
                 },
             )],
-        )
+        );
     };
     [3, 4, 5, 6, 8, -100, -9, 77].into_iter().for_each(read);
     check(
@@ -352,6 +354,14 @@ fn types_have_the_names_of_calls_and_notices() {
     );
     check(Code::GENERIC_X, &[&[0, 0], &60_u16.to_le_bytes()], &[("evt.type", "exit")]);
     check(Code::GENERIC_X, &[&[0, 0], &[0xff; 2]], &[("evt.type", "unknown")]);
+    // A call with an event of its own that came as another is not chosen by its name, but has it.
+    let chmod: &[&[u8]] = &[&CHMOD.to_le_bytes(), &90_u16.to_le_bytes()];
+    check(Code::GENERIC_X, chmod, &[("evt.type", "chmod"), ("syscall.type", "chmod")]);
+    assert!(!holds(Code::GENERIC_X, chmod, "evt.type = chmod") && !holds(Code::GENERIC_X, chmod, "evt.type != chmod"));
+    assert!(holds(Code::GENERIC_X, chmod, "evt.type = chmod or proc.name = nobody"));
+    assert!(holds(Code::GENERIC_X, chmod, "evt.type in (chmod, exit_group)"), "the other one chooses it");
+    assert!(holds(Code::GENERIC_X, chmod, "evt.type != open and evt.type startswith chmod"));
+    assert!(!holds(Code::GENERIC_X, chmod, "evt.type != exit_group"), "all or none are chosen");
     let notice: &[&[u8]] = &[&u32(0), b"container\0", b"{}\0"];
     let expected =
         [("evt.type", "container"), ("evt.asynctype", "container"), ("evt.is_async", "true"), ("syscall.type", "null")];

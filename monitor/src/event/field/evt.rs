@@ -76,7 +76,7 @@ fields! {
         => Source::One(|c, _| delta(c).map(Value::Uint));
     "evt.deltatime.s", Duration, [CAPTURE], None, "Whole seconds since the event before.", "1500000000"
         => Source::One(|c, _| delta(c).map(|ns| Value::Uint(ns / SECOND)));
-    "evt.deltatime.ns", Duration, [CAPTURE], None, "Sub-second ns since the event before.", "1500000000"
+    "evt.deltatime.ns", Duration, [PADDED CAPTURE], None, "Sub-second ns since the event before.", "1500000000"
         => Source::One(|c, _| delta(c).map(|ns| Value::Uint(ns % SECOND)));
     "evt.outputtime", Text, [PRINT_ONLY], None, "Time per the inspector output mode (print only).", "04:31:09.588000001"
         => Source::One(|c, _| Some(Value::owned(clock::time(c.time_ns(), true))));
@@ -139,19 +139,19 @@ fields! {
         => Source::One(|c, _| {
             let writes = c.event.call()?.info.flags.has(Flags::WRITES_TO_FD);
             let is_log = |fd: &Descriptor| memmem::find(&fd.name, b"/dev/log").is_some();
-            Some(Value::Bool(writes && c.state.descriptor().is_some_and(is_log)))
+            Some(Value::Bool(writes && c.descriptor.is_some_and(is_log)))
         });
     "evt.count", Uint32, [], None, "Constant 1.", "1"
         => Source::One(|_, _| Some(Value::Uint(1)));
     "evt.count.error", Uint32, [], None, "1 if failed.", "1"
         => Source::One(|c, _| failures(c));
     "evt.count.error.file", Uint32, [CAPTURE], None, "1 if failed and fd is file/dir, or open-family without fd.", "1"
-        => Source::One(|c, _| match c.state.descriptor() {
+        => Source::One(|c, _| match c.descriptor {
             Some(fd) => is_of_files(fd).then(|| failures(c)).flatten(),
             None => opens_file(c.event.call()?.info.code).then(|| failures(c)).flatten(),
         });
     "evt.count.error.net", Uint32, [CAPTURE], None, "1 if failed and fd is socket, or accept/connect without fd.", "1"
-        => Source::One(|c, _| match c.state.descriptor() {
+        => Source::One(|c, _| match c.descriptor {
             Some(fd) => is_socket(fd).then(|| failures(c)).flatten(),
             None => opens_connection(c.event.call()?.info.code).then(|| failures(c)).flatten(),
         });
@@ -160,7 +160,7 @@ fields! {
     "evt.count.error.other", Uint32, [CAPTURE], None, "1 if failed and none of the above.", "1"
         => Source::One(|c, _| {
             let info = c.event.call()?.info;
-            let is_counted = match c.state.descriptor() {
+            let is_counted = match c.descriptor {
                 Some(fd) => is_of_files(fd) || is_socket(fd),
                 None => opens_file(info.code) || opens_connection(info.code) || info.category.kind == Kind::Memory,
             };
@@ -209,12 +209,12 @@ fields! {
     "evt.is_open_read", Bool, [], None, "Whether open/openat/openat2/open_by_handle_at flags have the PPM RDONLY bit.", "true"
         => Source::One(|c, _| match c.open() {
             Some(open) => Some(Value::Bool(open.open_flags & ACCESS_MODE != WRITE_ONLY)),
-            None => opened(c, |_, flags| flags & ppm::READ_ONLY != 0),
+            None => Some(opened(c, |_, flags| flags & ppm::READ_ONLY != 0)),
         });
     "evt.is_open_write", Bool, [], None, "Whether those flags have the PPM WRONLY bit (RDWR sets both).", "true"
         => Source::One(|c, _| match c.open() {
             Some(open) => Some(Value::Bool(open.open_flags & ACCESS_MODE != READ_ONLY)),
-            None => opened(c, |_, flags| flags & ppm::WRITE_ONLY != 0),
+            None => Some(opened(c, |_, flags| flags & ppm::WRITE_ONLY != 0)),
         });
     "evt.infra.docker.name", Text, [], None, "Docker event name from an infra event (table only).", "start"
         => Source::Refused("infrastructure events were dropped by Docker integrations long ago");
@@ -225,9 +225,9 @@ fields! {
     "evt.infra.docker.container.image", Text, [], None, "Image from an infra event (table only).", "nginx"
         => Source::Refused("infrastructure events were dropped by Docker integrations long ago");
     "evt.is_open_exec", Bool, [CAPTURE], None, "Whether open with CREAT/TMPFILE (or creat) and mode has any x bit.", "true"
-        => Source::One(|c, _| opened(c, is_made_executable));
+        => Source::One(|c, _| Some(opened(c, is_made_executable)));
     "evt.is_open_create", Bool, [CAPTURE], None, "Whether F_CREATED bit set, or TMPFILE and success.", "true"
-        => Source::One(|c, _| opened(c, is_made));
+        => Source::One(|c, _| Some(opened(c, is_made)));
     "util.cnt", Uint, [], None, "Incrementing counter.", "1"
         => Source::Refused("a counter would make findings depend on what was looked at before");
 }
@@ -309,7 +309,7 @@ fn category(c: &Context<'_>, call: &Call<'_>) -> &'static str {
         Kind::Wait => "wait",
         Kind::Scheduler => "scheduler",
         Kind::Internal => "internal",
-        Kind::IoRead | Kind::IoWrite | Kind::IoOther => match c.state.descriptor() {
+        Kind::IoRead | Kind::IoWrite | Kind::IoOther => match c.descriptor {
             Some(fd) if is_of_files(fd) => "file",
             Some(fd) if is_inet(fd) => "net",
             Some(fd)
@@ -361,7 +361,7 @@ fn failures<'c>(c: &Context<'_>) -> Option<Value<'c>> {
 fn moved_bytes<'c>(c: &Context<'_>, kind: Option<Kind>, of: impl Fn(&Descriptor) -> bool) -> Option<Value<'c>> {
     let found = c.event.call()?.info.category.kind;
     let moves = matches!(found, Kind::IoRead | Kind::IoWrite | Kind::IoOther);
-    let fits = kind.map_or(moves, |wanted| wanted == found) && c.state.descriptor().is_some_and(of);
+    let fits = kind.map_or(moves, |wanted| wanted == found) && c.descriptor.is_some_and(of);
     c.result().filter(|_| fits).and_then(|returned| u64::try_from(returned).ok()).map(Value::Uint)
 }
 
@@ -378,15 +378,14 @@ mod ppm {
 const EXECUTABLE: u32 = 0o111;
 
 /// What there is to ask of a file that is opened; other events have nothing of the kind.
-#[expect(clippy::unnecessary_wraps, reason = "what a row of the table takes")]
-fn opened<'c>(c: &Context<'_>, asked: impl Fn(&Call<'_>, u32) -> bool) -> Option<Value<'c>> {
-    let Some(call) = c.event.call() else { return Some(Value::Bool(false)) };
+fn opened<'c>(c: &Context<'_>, asked: impl Fn(&Call<'_>, u32) -> bool) -> Value<'c> {
+    let Some(call) = c.event.call() else { return Value::Bool(false) };
     let flags = match call.info.code {
         Code::SYSCALL_OPEN_X | Code::SYSCALL_OPEN_BY_HANDLE_AT_X => call.params.u32(2),
         Code::SYSCALL_OPENAT_2_X | Code::SYSCALL_OPENAT2_X => call.params.u32(3),
         _ => None,
     };
-    Some(Value::Bool(asked(call, flags.unwrap_or_default())))
+    Value::Bool(asked(call, flags.unwrap_or_default()))
 }
 
 fn is_made(call: &Call<'_>, flags: u32) -> bool {

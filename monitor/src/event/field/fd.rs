@@ -184,7 +184,7 @@ fn thread<'c>(c: &'c Context<'_>) -> Option<&'c Thread> {
 /// The descriptor, if it is known.
 fn descriptor<'c>(c: &'c Context<'_>) -> Option<&'c Descriptor> {
     let thread = thread(c)?;
-    c.state.descriptor().or_else(|| c.state.descriptor_of(thread, thread.event_fd))
+    c.descriptor.or_else(|| c.state.descriptor_of(thread, thread.event_fd))
 }
 
 fn is_known<'c>(c: &'c Context<'_>, _: &Argument) -> Option<Value<'c>> {
@@ -278,18 +278,12 @@ fn kind_character<'c>(c: &'c Context<'_>) -> Option<Value<'c>> {
         Some(fd) => fd.kind.character(),
         None => made_character(c.event.call()?.info.code),
     };
-    Some(Value::text(LETTERS.get(usize::from(character)..=usize::from(character))?))
+    let at = memchr::memchr(character, LETTERS)?;
+    Some(Value::text(LETTERS.get(at..=at)?))
 }
 
-static LETTERS: [u8; 128] = {
-    let mut letters = [0; 128];
-    let mut at = 0;
-    while at < letters.len() {
-        letters[at] = at as u8;
-        at += 1;
-    }
-    letters
-};
+/// All that there are, to borrow one from.
+const LETTERS: &[u8] = b"fd46pueslitnbrmPoX?";
 
 /// The letter of what a call would have made.
 const fn made_character(code: Code) -> u8 {

@@ -113,13 +113,13 @@ fn resolved<'c>(c: &'c Context<'_>, role: Role) -> Option<Value<'c>> {
     let directory: Cow<'_, [u8]> = match call.info.code {
         Code::SYSCALL_OPENAT_2_X | Code::SYSCALL_OPENAT2_X => {
             // The descriptor has the whole path.
-            let name = c.state.descriptor().map_or(UNKNOWN, |opened| &opened.name);
+            let name = c.descriptor.map_or(UNKNOWN, |opened| &opened.name);
             return Some(Value::owned(concatenate(b"", name)));
         }
         Code::SYSCALL_FCHOWNAT_X | Code::SYSCALL_FCHMODAT_X | Code::SYSCALL_MKDIRAT_X | Code::SYSCALL_UNLINKAT_2_X => {
-            directory(c.state.descriptor())
+            directory(c.descriptor)
         }
-        Code::SYSCALL_SYMLINKAT_X if role == Role::Source => directory(c.state.descriptor()),
+        Code::SYSCALL_SYMLINKAT_X if role == Role::Source => directory(c.descriptor),
         Code::SYSCALL_SYMLINKAT_X => Cow::Borrowed(UNKNOWN),
         Code::SYSCALL_RENAMEAT2_X => {
             let fd = call.params.i64(if role == Role::Target { 3 } else { 1 })?;

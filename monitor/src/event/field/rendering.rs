@@ -161,19 +161,11 @@ impl<'c> Parameter<'c> {
                 self.flags().map(|value| value_names(value, self.info.flags))
             }
             P::Mode => self.u32().map(|value| Cow::Owned(mode_names(value, self.info.flags))),
-            P::Uid => self.u32().map(|uid| self.owner(uid, self.c.user_name(uid))),
-            P::Gid => self.u32().map(|gid| self.owner(gid, self.c.group_name(gid))),
+            P::Uid => self.u32().map(|uid| owner(uid, self.c.user_name(uid))),
+            P::Gid => self.u32().map(|gid| owner(gid, self.c.group_name(gid))),
             _ => None,
         };
         found.unwrap_or_default()
-    }
-
-    fn owner(&self, id: u32, name: Option<&'c [u8]>) -> Cow<'c, [u8]> {
-        Cow::Borrowed(match name {
-            _ if id == u32::MAX => b"<NONE>",
-            Some(name) if !name.is_empty() => name,
-            _ => NOT_AVAILABLE,
-        })
     }
 
     /// What a descriptor is and its name, or why there is none.
@@ -228,6 +220,15 @@ impl<'c> Parameter<'c> {
         text.truncate(MAX_LIST);
         text.into_bytes()
     }
+}
+
+/// The name of a user or group.
+fn owner(id: u32, name: Option<&[u8]>) -> Cow<'_, [u8]> {
+    Cow::Borrowed(match name {
+        _ if id == u32::MAX => b"<NONE>",
+        Some(name) if !name.is_empty() => name,
+        _ => NOT_AVAILABLE,
+    })
 }
 
 const fn borrowed(text: &str) -> Cow<'_, [u8]> {
@@ -323,9 +324,9 @@ fn seconds(ns: u64) -> String {
     let scientific = format!("{seconds:.5e}");
     let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
     let exponent: i32 = exponent.parse().unwrap_or_default();
-    let trimmed = |text: &str| match text.contains('.') {
-        true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
-        false => text.to_owned(),
+    let trimmed = |text: &str| {
+        let end = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { text };
+        end.to_owned()
     };
     if (-4..6).contains(&exponent) {
         let decimals = usize::try_from(5 - exponent).unwrap_or_default();

@@ -1,7 +1,7 @@
 //! One sink's thread: fills the room in flight, takes answers, keeps the cursor.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     future::pending,
     time::{Duration, Instant},
 };
@@ -265,16 +265,10 @@ impl Sink {
             }
             self.cap = accepted.max_batch.unwrap_or(self.cap * 2).clamp(1, self.options.most.entries);
         }
-        for rejected in &accepted.rejected {
-            let named = batch.findings.iter().filter(|entry| entry.sequence <= accepted.through);
-            if let Some(entry) = named.into_iter().find(|entry| has_uid(&entry.payload, &rejected.uid)) {
-                self.bury(entry, rejected.code, &rejected.message);
-            }
-        }
+        let buried = self.bury_rejected(&batch, accepted);
         self.state.add(Count::Rejected, accepted.rejected_unnamed);
         let taken = batch.findings.iter().filter(|entry| entry.sequence <= accepted.through).count();
-        let refused = accepted.rejected.len() + accepted.rejected_unnamed;
-        self.state.add(Count::Delivered, taken.saturating_sub(refused));
+        self.state.add(Count::Delivered, taken.saturating_sub(buried + accepted.rejected_unnamed));
         let (start, end) = (batch.start, batch.end);
         if batch.findings.is_empty() {
             self.open.insert(start, Some(end));
@@ -340,6 +334,23 @@ impl Sink {
         self.acknowledge();
     }
 
+    /// Puts the findings that a sink took and named as refused with the dead letters; their number.
+    fn bury_rejected(&self, batch: &Batch, accepted: &Accepted) -> usize {
+        if accepted.rejected.is_empty() {
+            return 0;
+        }
+        let by_uid: HashMap<&str, &Rejected> =
+            accepted.rejected.iter().map(|rejected| (rejected.uid.as_str(), rejected)).collect();
+        let mut buried = 0;
+        for entry in batch.findings.iter().filter(|entry| entry.sequence <= accepted.through) {
+            if let Some(rejected) = uid(&entry.payload).and_then(|uid| by_uid.get(uid.as_str())) {
+                self.bury(entry, rejected.code, &rejected.message);
+                buried += 1;
+            }
+        }
+        buried
+    }
+
     fn bury(&self, entry: &crate::output::spool::reader::Entry, code: i32, message: &str) {
         self.state.add(Count::Rejected, 1);
         let reason = short(message);
@@ -397,10 +408,10 @@ fn prepare<T>(
     }
 }
 
-/// Whether the uid, which is the first field of a finding, is this one.
-fn has_uid(payload: &[u8], uid: &str) -> bool {
+/// The uid of an encoded finding.
+fn uid(payload: &[u8]) -> Option<String> {
     use prost::Message as _;
-    crate::proto::v1::Finding::decode(payload).is_ok_and(|finding| finding.uid == uid)
+    crate::proto::v1::Finding::decode(payload).ok().map(|finding| finding.uid)
 }
 
 /// The message, and what it comes from: tonic's own errors say nothing without.
