@@ -406,7 +406,7 @@ impl Reader {
         let Some(frame) = &mut self.frame else { return };
         let code = frame.info.code;
         self.counters.events += 1;
-        self.is_leading = self.is_leading && is_notice_of_state(code);
+        self.is_leading = self.is_leading && code.is_notice_of_state();
         frame.state_only |= self.is_leading || code.is_enter() && is_for_its_exit(code);
         self.number += u64::from(!self.is_leading || self.sections == 1);
     }
@@ -442,20 +442,6 @@ const CUT: &str = "the file ends inside a block: it was cut short, or its writer
 #[cold]
 fn damaged(offset: u64, reason: impl Into<Flaw>) -> SourceError {
     SourceError::Damaged { offset, reason: reason.into().into_owned() }
-}
-
-/// Whether this is a notice of what existed when a capture began, if it stands in front of all events
-/// (libs 0.25.4, `sinsp::is_initialstate_event`).
-const fn is_notice_of_state(code: Code) -> bool {
-    matches!(
-        code,
-        Code::CONTAINER_JSON_2_E
-            | Code::USER_ADDED_E
-            | Code::USER_DELETED_E
-            | Code::GROUP_ADDED_E
-            | Code::GROUP_DELETED_E
-            | Code::ASYNCEVENT_E
-    )
 }
 
 /// Whether this is an event of entering a call that is there to check, or to complete, what leaving it says: rules see the

@@ -174,7 +174,7 @@ impl State {
     pub(super) fn meet_users(&mut self, call: &Call<'_>) {
         const CLONE_UID: usize = 16;
         let code = call.info.code;
-        if !is_initial(code) {
+        if !code.is_notice_of_state() {
             self.users.end_lists();
         }
         let is_done = || returned(call).is_some_and(|ret| ret >= 0);
@@ -205,19 +205,6 @@ impl State {
             _ => {}
         }
     }
-}
-
-/// Events that may come before all others and belong to the lists then.
-const fn is_initial(code: Code) -> bool {
-    matches!(
-        code,
-        Code::CONTAINER_JSON_2_E
-            | Code::USER_ADDED_E
-            | Code::USER_DELETED_E
-            | Code::GROUP_ADDED_E
-            | Code::GROUP_DELETED_E
-            | Code::ASYNCEVENT_E
-    )
 }
 
 #[cfg(test)]

@@ -30,6 +30,20 @@ impl Code {
         table::EVENTS.get(usize::from(self.0))?.as_ref()
     }
 
+    /// Whether this is a notice of what exists; in front of all events of a capture it tells what existed when that began
+    /// (libs 0.25.4, `sinsp::is_initialstate_event`).
+    pub const fn is_notice_of_state(self) -> bool {
+        matches!(
+            self,
+            Self::CONTAINER_JSON_2_E
+                | Self::USER_ADDED_E
+                | Self::USER_DELETED_E
+                | Self::GROUP_ADDED_E
+                | Self::GROUP_DELETED_E
+                | Self::ASYNCEVENT_E
+        )
+    }
+
     /// Whether it is the odd one of its pair.
     pub const fn is_exit(self) -> bool {
         self.0 & 1 == 1

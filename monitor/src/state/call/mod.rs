@@ -174,7 +174,8 @@ impl State {
             }
             return;
         }
-        if is_notice(code) {
+        // Events of no thread.
+        if code.is_notice_of_state() || code == Code::PLUGINEVENT_E {
             return;
         }
         let key = ThreadKey::exact(call.tid);
@@ -295,20 +296,6 @@ impl State {
         let by_descriptor = code == Code::SYSCALL_EXECVE_19_X && thread.begun.stored == Some(Code::SYSCALL_EXECVEAT_E);
         thread.begun.is_ending && thread.begun.stored.is_some_and(|stored| by_descriptor || stored.0 + 1 == code.0)
     }
-}
-
-/// Events of no thread.
-const fn is_notice(code: Code) -> bool {
-    matches!(
-        code,
-        Code::CONTAINER_JSON_2_E
-            | Code::USER_ADDED_E
-            | Code::USER_DELETED_E
-            | Code::GROUP_ADDED_E
-            | Code::GROUP_DELETED_E
-            | Code::PLUGINEVENT_E
-            | Code::ASYNCEVENT_E
-    )
 }
 
 const fn makes_threads(code: Code) -> bool {
