@@ -15,7 +15,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::report::Row;
+use super::{Bench, report::Row};
 use crate::{cmd::Cmd, repository};
 
 const BENCHMARK: &str = "delivery";
@@ -32,18 +32,17 @@ const ENTRY_BYTES: f64 = 32.0;
 const PATIENCE: Duration = Duration::from_mins(2);
 
 /// Measures load and catching up.
-pub(super) fn measure() -> Result<Vec<Row>> {
+pub(super) fn measure(bench: &Bench) -> Result<Vec<Row>> {
     Cmd::new("cargo").args(["build", "--release", "--package", "tests", "--bin", "producer"]).run()?;
-    Cmd::new("cargo").args(["build", "--release", "--package", "monitor", "--bin", "monitor"]).run()?;
-    let mut rows = load()?;
-    rows.extend(away()?);
+    let mut rows = load(&bench.agent)?;
+    rows.extend(away(&bench.agent)?);
     Ok(rows)
 }
 
-fn load() -> Result<Vec<Row>> {
+fn load(agent: &Path) -> Result<Vec<Row>> {
     let (rate, seconds) = LOAD;
     eprintln!("bench: delivery: {rate} findings/s for {seconds} s");
-    let place = Place::new()?;
+    let place = Place::new(agent)?;
     let sink = place.sink()?;
     let begin = Instant::now();
     let producer = place.producer(rate, rate * seconds)?;
@@ -64,10 +63,10 @@ fn load() -> Result<Vec<Row>> {
     ])
 }
 
-fn away() -> Result<Vec<Row>> {
+fn away(agent: &Path) -> Result<Vec<Row>> {
     let (rate, seconds) = AWAY;
     eprintln!("bench: delivery: a sink that is away for {seconds} s at {rate} findings/s");
-    let place = Place::new()?;
+    let place = Place::new(agent)?;
     let producer = place.producer(rate, u64::MAX)?;
     thread::sleep(Duration::from_secs(seconds));
     let begin = Instant::now();
@@ -90,12 +89,13 @@ fn away() -> Result<Vec<Row>> {
 
 /// A directory with a spool, and where the metrics are.
 struct Place {
+    agent: PathBuf,
     directory: tempfile::TempDir,
     metrics: u16,
 }
 
 impl Place {
-    fn new() -> Result<Self> {
+    fn new(agent: &Path) -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("monitor-bench-").tempdir()?;
         let metrics = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let path = directory.path().display();
@@ -104,18 +104,18 @@ impl Place {
              endpoint: unix:{path}/sink.sock\n"
         );
         fs::write(directory.path().join("config.yaml"), config)?;
-        Ok(Self { directory, metrics })
+        Ok(Self { agent: agent.to_owned(), directory, metrics })
     }
 
     fn sink(&self) -> Result<Process> {
-        let mut command = Command::new(release("monitor"));
+        let mut command = Command::new(&self.agent);
         command.args(["sink", "serve", "--quiet", "--listen"]);
         command.arg(format!("unix:{}/sink.sock", self.directory.path().display()));
         Process::start(command, "monitor: ready")
     }
 
     fn producer(&self, rate: u64, count: u64) -> Result<Process> {
-        let mut command = Command::new(release("producer"));
+        let mut command = Command::new(repository::target().join("release/producer"));
         command.arg(self.directory.path().join("config.yaml")).arg("/dev/null");
         command.args([rate.to_string(), count.to_string()]);
         Process::start(command, "producer: ready")
@@ -141,10 +141,6 @@ impl Place {
         let value = line.and_then(|line| line.rsplit(' ').next()).with_context(|| format!("no metric {name}"))?;
         Ok(value.trim().parse()?)
     }
-}
-
-fn release(binary: &str) -> PathBuf {
-    repository::target().join("release").join(binary)
 }
 
 /// A process that sums up on stderr when it ends. Dropping it kills it.

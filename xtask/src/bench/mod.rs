@@ -139,7 +139,7 @@ impl Bench {
                 Name::Scap => scap::measure(self)?,
                 Name::Start => start::measure(self)?,
                 Name::RulesScaling => rules::measure()?,
-                Name::Delivery => delivery::measure()?,
+                Name::Delivery => delivery::measure(self)?,
                 _ => Vec::new(),
             });
         }
