@@ -80,7 +80,16 @@ offsets! {
         task_ptrace = "task_struct.ptrace";
         task_cgroups = "task_struct.cgroups";
         task_seccomp_mode = "task_struct.seccomp.mode";
+        task_atomic_flags = "task_struct.atomic_flags";
         signal_live = "signal_struct.live";
+        signal_pids = "signal_struct.pids";
+        signal_tty = "signal_struct.tty";
+        pid_type_pgid = "enum pid_type:PIDTYPE_PGID";
+        pid_type_sid = "enum pid_type:PIDTYPE_SID";
+        tty_driver = "tty_struct.driver";
+        tty_index = "tty_struct.index";
+        tty_driver_major = "tty_driver.major";
+        tty_driver_minor_start = "tty_driver.minor_start";
         mm_arg_start = "mm_struct.arg_start";
         mm_arg_end = "mm_struct.arg_end";
         mm_exe_file = "mm_struct.exe_file";
@@ -116,6 +125,7 @@ offsets! {
         file_path = "file.f_path";
         file_flags = "file.f_flags";
         file_mode = "file.f_mode";
+        file_private_data = "file.private_data";
         dentry_parent = "dentry.d_parent";
         dentry_name = "dentry.d_name.name";
         dentry_inode = "dentry.d_inode";
@@ -135,6 +145,15 @@ offsets! {
         inode_mtime_nsec = "inode.i_mtime_nsec|inode.__i_mtime.tv_nsec|inode.i_mtime.tv_nsec";
         sb_magic = "super_block.s_magic";
         sb_dev = "super_block.s_dev";
+        socket_sk = "socket.sk";
+        sock_family = "sock.__sk_common.skc_family";
+        sock_state = "sock.__sk_common.skc_state";
+        sock_type = "sock.sk_type";
+        sock_protocol = "sock.sk_protocol";
+        sock_local4 = "sock.__sk_common.skc_rcv_saddr";
+        sock_remote4 = "sock.__sk_common.skc_daddr";
+        sock_local_port = "sock.__sk_common.skc_num";
+        sock_remote_port = "sock.__sk_common.skc_dport";
         bprm_file = "linux_binprm.file";
         bprm_filename = "linux_binprm.filename";
         bprm_interp = "linux_binprm.interp";
@@ -189,6 +208,13 @@ offsets! {
     }
     LoginUid {
         task_loginuid = "task_struct.loginuid";
+    }
+    Nothing {
+        sock_local6 = "sock.__sk_common.skc_v6_rcv_saddr";
+        sock_remote6 = "sock.__sk_common.skc_v6_daddr";
+        unix_address = "unix_sock.addr";
+        unix_address_len = "unix_address.len";
+        unix_address_name = "unix_address.name";
     }
 }
 

@@ -15,7 +15,7 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Version of every layout in this module. A capture written by another version is refused with both numbers.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// Longest record in bytes, tail included: the two largest, an exec with long arguments and a chunk of a seccomp
 /// filter, stay below it, and the agent refuses anything longer.
@@ -100,10 +100,10 @@ records! {
     7 => SECCOMP_CALL, "seccomp_call", SeccompCallRecord;
     /// A chunk of a seccomp filter program, sent before the first call that it judged.
     8 => SECCOMP_FILTER, "seccomp_filter", SeccompFilterRecord;
-    /// A regular file on overlay or tmpfs was opened for writing: `sys_exit` of the open family.
-    9 => OPEN, "open", OpenRecord;
     /// A task that existed when the sensor started: `iter/task`, strings from `/proc`.
     10 => TASK, "task", TaskRecord;
+    /// A system call that rules, or the drift detection, want to know of: `sys_exit`.
+    11 => CALL, "call", CallRecord;
     /// Start of a stream: clock, host and versions.
     0x100 => SESSION, "session", SessionRecord;
     /// Records that the kernel could not deliver since the last such report.
@@ -112,6 +112,10 @@ records! {
     0x102 => END, "end", EndRecord;
     /// Rules that apply from here on.
     0x103 => RULES, "rules", RulesRecord;
+    /// A user of the host.
+    0x108 => USER, "user", UserRecord;
+    /// A group of the host.
+    0x109 => GROUP, "group", GroupRecord;
 }
 
 plain! {
@@ -182,6 +186,18 @@ plain! {
         pub seccomp_mode: u32,
         /// The kernel's `PF_*` flags of the task.
         pub task_flags: u32,
+        /// Session, in the initial pid namespace.
+        pub session: u32,
+        /// Process group, in the initial pid namespace.
+        pub process_group: u32,
+        /// Process group in the task's own pid namespace.
+        pub own_process_group: u32,
+        /// Device number of the controlling terminal as `stat(2)` has it; 0 where there is none.
+        pub tty: u32,
+        /// 1 where `no_new_privs` is set.
+        pub no_new_privs: u32,
+        /// Zero.
+        pub reserved: u32,
         /// Command name, NUL padded.
         pub comm: [u8; COMM_LEN],
     }
@@ -404,24 +420,67 @@ plain! {
 }
 
 plain! {
-    /// A regular file on overlay or tmpfs was opened for writing. Tail: `path`, leaf-first.
-    pub struct OpenRecord {
+    /// The end of a system call, with what only the kernel knows of the descriptor that it is about. Tail: `socket` (a
+    /// [`SocketFacts`] where the descriptor is one), `texts`, `structure`, `path`, `directories`.
+    pub struct CallRecord {
         /// Common part.
         pub header: Header,
-        /// The file that the descriptor stands for.
+        /// Arguments, at full width.
+        pub args: [u64; 6],
+        /// What it returned. Behind the arguments, so that an index can name it like one of them.
+        pub ret: i64,
+        /// The file of the descriptor that the call is about; zero where there is none.
         pub file: FileFacts,
-        /// `f_flags` of the open file (`O_*`).
-        pub open_flags: u32,
-        /// Number of the system call.
+        /// Number of the call in the table of its entry (see [`header_flag::COMPAT`]).
         pub nr: i32,
-        /// The new descriptor.
+        /// The descriptor that `file`, `socket` and `path` tell of, or -1.
         pub fd: i32,
-        /// Bytes of the path.
-        pub path_len: u16,
-        /// Zero.
-        pub reserved: u16,
-        /// Command name, NUL padded.
+        /// `f_flags` of the open file: `O_*` as `fcntl(2)` gives them.
+        pub open_flags: u32,
+        /// `f_mode` of the open file: `FMODE_*`.
+        pub open_mode: u32,
+        /// Command name of the thread, NUL padded.
         pub comm: [u8; COMM_LEN],
+        /// Bytes of the socket's facts.
+        pub socket_len: u16,
+        /// Bytes of each text that the call was given, NUL included: user memory, read when the call ended.
+        pub text_len: [u16; 3],
+        /// Bytes of the structure that the call was given (a socket address, `struct open_how`): user memory, as the texts.
+        /// Of a Unix socket, where the call was given none, the address that the kernel has.
+        pub structure_len: u16,
+        /// Bytes of the path of the open file, as [leaf-first components](self#paths).
+        pub path_len: u16,
+        /// Bytes of the paths of the directories that the first two texts are relative to; zero where they are not, and
+        /// one empty name for the root.
+        pub directory_len: [u16; 2],
+        /// The processor.
+        pub cpu: u16,
+        /// Zero.
+        pub reserved: [u16; 3],
+    }
+}
+
+plain! {
+    /// What the kernel knows of a socket. Addresses in network order, IPv4 in the first four bytes; ports in host order.
+    pub struct SocketFacts {
+        /// Its own address.
+        pub local: [u8; 16],
+        /// The peer's address.
+        pub remote: [u8; 16],
+        /// Its own port.
+        pub local_port: u16,
+        /// The peer's port.
+        pub remote_port: u16,
+        /// `AF_*`
+        pub family: u16,
+        /// `SOCK_*`
+        pub ty: u16,
+        /// `IPPROTO_*`
+        pub protocol: u16,
+        /// `TCP_*` states, which other protocols use, too.
+        pub state: u16,
+        /// Zero.
+        pub reserved: u32,
     }
 }
 
@@ -508,6 +567,40 @@ plain! {
         pub rules: u32,
         /// Zero.
         pub reserved: u32,
+    }
+}
+
+plain! {
+    /// A user of the host, from its `passwd`. Tail: `name`, `home`, `shell`.
+    pub struct UserRecord {
+        /// Common part.
+        pub header: Header,
+        /// Its number.
+        pub uid: u32,
+        /// Its group.
+        pub gid: u32,
+        /// Bytes of the name.
+        pub name_len: u16,
+        /// Bytes of the home directory.
+        pub home_len: u16,
+        /// Bytes of the shell.
+        pub shell_len: u16,
+        /// Zero.
+        pub reserved: u16,
+    }
+}
+
+plain! {
+    /// A group of the host. Tail: `name`.
+    pub struct GroupRecord {
+        /// Common part.
+        pub header: Header,
+        /// Its number.
+        pub gid: u32,
+        /// Bytes of the name.
+        pub name_len: u16,
+        /// Zero.
+        pub reserved: u16,
     }
 }
 

@@ -2,35 +2,101 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-/// System call numbers that the class tables cover. Higher numbers are never in a class; none of the calls that the
-/// sensor looks at is that high.
-pub const CLASS_TABLE_LEN: usize = 512;
+/// System call numbers that the tables cover. Higher ones are never wanted; no call has one yet.
+pub const CALLS: usize = 512;
 
 /// Queued bytes at which the programs wake the agent.
 pub const WAKEUP_BYTES: u64 = 256 * 1024;
 
-/// What `sys_exit` does with a call, besides judging it: an index into the table of tail calls.
+/// Where `sys_exit` goes on with a call: an index into the table of tail calls.
 #[repr(transparent)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
-pub struct Class(pub u8);
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Class(pub u32);
 
 impl Class {
-    /// Not wanted.
-    pub const NONE: Class = Class(0);
-    /// A call that may have been denied by seccomp: [`crate::record::SeccompCallRecord`].
-    pub const SECCOMP: Class = Class(1);
-    /// Opens a file, flags in the second argument: [`crate::record::OpenRecord`].
-    pub const OPEN_FLAGS_1: Class = Class(2);
-    /// Opens a file, flags in the third argument.
-    pub const OPEN_FLAGS_2: Class = Class(3);
-    /// Opens a file, flags elsewhere.
-    pub const OPEN_ANY: Class = Class(4);
+    /// It may have been denied by seccomp: [`crate::record::SeccompCallRecord`].
+    pub const SECCOMP: Class = Class(0);
+    /// It is wanted: [`crate::record::CallRecord`].
+    pub const CALL: Class = Class(1);
+    /// Slots of the table.
+    pub const COUNT: u32 = 2;
 }
 
-/// Slots of the table of tail calls.
-pub const CLASSES: u32 = 5;
+/// What to collect when a call ends. Numbers below 6 name its arguments.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+pub struct Plan {
+    /// Which has the descriptor that it is about; [`Plan::RESULT`] for one that it made.
+    pub descriptor: u8,
+    /// Which are texts.
+    pub texts: [u8; 3],
+    /// Which has the directory that each of the first two texts is relative to; may be [`Plan::WORKING_DIRECTORY`].
+    pub directories: [u8; 2],
+    /// Which points to a structure whose length the next one has, a socket address in most cases.
+    pub structure: u8,
+    /// Which has `O_*` flags of an open.
+    pub open_flags: u8,
+    /// Bits of [`plan_flag`].
+    pub flags: u8,
+}
 
-/// Numbers of the calls that install a seccomp filter, and of the exec family, in one system call table.
+impl Plan {
+    /// Stands for what the call returned.
+    pub const RESULT: u8 = 6;
+    /// Stands for the working directory.
+    pub const WORKING_DIRECTORY: u8 = 0xfe;
+    /// There is none.
+    pub const ABSENT: u8 = 0xff;
+    /// Numbers and result alone.
+    pub const EMPTY: Self = Self {
+        descriptor: Self::ABSENT,
+        texts: [Self::ABSENT; 3],
+        directories: [Self::ABSENT; 2],
+        structure: Self::ABSENT,
+        open_flags: Self::ABSENT,
+        flags: 0,
+    };
+}
+
+/// Bits of [`Plan::flags`].
+pub mod plan_flag {
+    /// Only where it failed.
+    pub const FAILED: u8 = 1;
+    /// It opens a file: for [`Wanted::WRITERS`](super::Wanted::WRITERS) only some are sent.
+    pub const OPENS: u8 = 1 << 1;
+    /// Only on sockets of the internet that are not TCP.
+    pub const DATAGRAM: u8 = 1 << 2;
+    /// The structure is the address in a `struct msghdr`, to which its argument points.
+    pub const MESSAGE: u8 = 1 << 3;
+    /// Only where the third argument has `PROT_EXEC`.
+    pub const EXECUTABLE: u8 = 1 << 4;
+}
+
+/// Which calls are wanted, by number: how much of each. The agent changes it when rules change.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+pub struct Wanted {
+    /// Whether it is wanted in either table; lets the rest go before it is asked which table a number is of.
+    pub either: [u8; CALLS],
+    /// In the 64-bit table.
+    pub native: [u8; CALLS],
+    /// In the 32-bit table.
+    pub compat: [u8; CALLS],
+}
+
+impl Wanted {
+    /// Not at all.
+    pub const NONE: u8 = 0;
+    /// Opens for writing of regular files on overlay and tmpfs: they tell who wrote a program that is run later.
+    pub const WRITERS: u8 = 1;
+    /// Every one.
+    pub const ALL: u8 = 2;
+    /// Nothing wanted.
+    pub const NOTHING: Self =
+        Self { either: [Self::NONE; CALLS], native: [Self::NONE; CALLS], compat: [Self::NONE; CALLS] };
+}
+
+/// What one system call table has to say.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
 pub struct Table {
@@ -41,14 +107,13 @@ pub struct Table {
     /// Numbers below this are covered by the kernel's always-allow bitmap; its last word is left out, because the kernel
     /// sets the bits past its last system call in it.
     pub bitmap_limit: u32,
-    /// Class of each call.
-    pub classes: [Class; CLASS_TABLE_LEN],
+    /// What to collect of each call.
+    pub plans: [Plan; CALLS],
 }
 
 impl Table {
     /// A table in which no call is wanted.
-    pub const EMPTY: Self =
-        Self { seccomp: u32::MAX, prctl: u32::MAX, bitmap_limit: 0, classes: [Class::NONE; CLASS_TABLE_LEN] };
+    pub const EMPTY: Self = Self { seccomp: u32::MAX, prctl: u32::MAX, bitmap_limit: 0, plans: [Plan::EMPTY; CALLS] };
 }
 
 /// Everything that the programs are told. Read-only from their side.
@@ -63,8 +128,6 @@ pub struct Settings {
     pub seccomp_method: u32,
     /// Process id of the agent: its own calls are not sent.
     pub agent_tgid: u32,
-    /// Whether a number is of a class in either table; lets the rest go before it is asked which table it is of.
-    pub wanted: [u8; CLASS_TABLE_LEN],
     /// The 64-bit table.
     pub native: Table,
     /// The 32-bit table.
@@ -90,7 +153,6 @@ impl Settings {
         nr_mask: u32::MAX,
         seccomp_method: SeccompMethod::OFF,
         agent_tgid: 0,
-        wanted: [0; CLASS_TABLE_LEN],
         native: Table::EMPTY,
         compat: Table::EMPTY,
     };

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use crate::{
     drift::{self, Drift},
     event::{
-        Body, Event, EventType, Open,
+        Body, Event, EventType,
         call::Call,
         schema::{self, Category, Code},
     },
@@ -18,9 +18,7 @@ use crate::{
         thread::{Thread, ThreadKey},
         writer::Writer,
     },
-    syscall::{self, Arch},
 };
-use monitor_ebpf::record::header_flag;
 
 /// An enriched event.
 pub struct Context<'a> {
@@ -38,8 +36,6 @@ pub struct Context<'a> {
     pub descriptor: Option<&'a Descriptor>,
     /// The container that this thread is in.
     pub container: Option<&'a Container>,
-    /// Path of the file that was opened.
-    pub path: Option<&'a [u8]>,
     /// What the drift detection says.
     pub drift: Option<Drift<'a>>,
     /// What the seccomp detection says.
@@ -48,17 +44,10 @@ pub struct Context<'a> {
 
 impl<'a> Context<'a> {
     /// Puts it together; `None` for records that are not events to rules.
-    /// Paths are put together in `scratch`, which is kept from event to event.
-    pub fn new(
-        state: &'a State,
-        event: &'a Event<'a>,
-        number: u64,
-        violation: Option<&'a Violation>,
-        scratch: &'a mut Vec<u8>,
-    ) -> Option<Self> {
+    pub fn new(state: &'a State, event: &'a Event<'a>, number: u64, violation: Option<&'a Violation>) -> Option<Self> {
         let event_type = match violation {
             Some(_) => EventType::SECCOMP_VIOLATION,
-            None => event_type(state, event)?,
+            None => event_type(event)?,
         };
         // Fields find an event's thread by its number where the event itself has not looked for one.
         let thread = state.thread().or_else(|| state.threads.get(ThreadKey::exact(event.call()?.tid)));
@@ -66,15 +55,7 @@ impl<'a> Context<'a> {
         // The record's own cgroup is the truth at that moment; the process may have been moved since.
         let container = state.containers.get(event.header.cgroup_id);
         let drift = drift::detect(state, event);
-        let path = match &event.body {
-            Body::Open(open) => {
-                scratch.clear();
-                open.path.append_absolute(scratch);
-                Some(scratch.as_slice())
-            }
-            _ => None,
-        };
-        Some(Self { state, event, number, event_type, thread, descriptor, container, path, drift, violation })
+        Some(Self { state, event, number, event_type, thread, descriptor, container, drift, violation })
     }
 
     /// When it happened, nanoseconds since 1970.
@@ -96,11 +77,10 @@ impl<'a> Context<'a> {
         if let Some(told) = self.state.containers.told() {
             return Some(&told.id);
         }
-        let live = || self.container.map_or("", Container::short_id);
-        match self.event.call() {
-            Some(_) => self.thread.map(|thread| thread.container.as_deref().unwrap_or_default()),
-            None => Some(live()),
+        if self.event.is_recorded() {
+            return Some(self.container.map_or("", Container::short_id));
         }
+        self.thread.map(|thread| thread.container.as_deref().unwrap_or_default())
     }
 
     /// What is known of this container.
@@ -120,19 +100,10 @@ impl<'a> Context<'a> {
         leader.into_iter().flat_map(|leader| self.state.threads.ancestors(leader))
     }
 
-    /// The file that was opened.
-    pub fn open(&self) -> Option<&'a Open<'a>> {
-        match &self.event.body {
-            Body::Open(open) => Some(open),
-            _ => None,
-        }
-    }
-
     /// What the system call returned.
     pub fn result(&self) -> Option<i64> {
         match &self.event.body {
             Body::Exec(_) => Some(0),
-            Body::Open(open) => Some(open.fd.into()),
             Body::SeccompCall(call) => Some(call.ret),
             Body::Fork(fork) => Some(fork.child_tgid.into()),
             // Falco takes a result of an odd width for 0.
@@ -186,15 +157,11 @@ impl<'a> Context<'a> {
     }
 }
 
-fn event_type(state: &State, event: &Event<'_>) -> Option<EventType> {
+fn event_type(event: &Event<'_>) -> Option<EventType> {
     match &event.body {
         Body::Exec(_) => Some(EventType::EXECVE),
         Body::Fork(_) => Some(EventType::CLONE),
         Body::Exit(exit) if exit.group_dead != 0 => Some(EventType::PROCEXIT),
-        Body::Open(open) => {
-            let compat = event.header.flags & header_flag::COMPAT != 0;
-            EventType::find(&syscall::name(Arch::of(state.session.machine, compat), open.nr))
-        }
         Body::Call(call) => Some(call_type(call)),
         _ => None,
     }

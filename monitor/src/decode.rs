@@ -6,15 +6,20 @@
 use monitor_ebpf::{
     for_each_record,
     record::{
-        CgroupAttachRecord, CgroupRecord, EndRecord, ExecRecord, ExitRecord, ForkRecord, Header, Kind, LossRecord,
-        MAX_RECORD_BYTES, OpenRecord, RulesRecord, SeccompCallRecord, SeccompFilterRecord, SessionRecord, SigsysRecord,
-        TaskRecord,
+        CallRecord, CgroupAttachRecord, CgroupRecord, EndRecord, ExecRecord, ExitRecord, ForkRecord, GroupRecord,
+        Header, Kind, LossRecord, MAX_RECORD_BYTES, RulesRecord, SeccompCallRecord, SeccompFilterRecord, SessionRecord,
+        SigsysRecord, SocketFacts, TaskRecord, UserRecord,
     },
 };
 use thiserror::Error;
 use zerocopy::FromBytes as _;
 
-use crate::event::{Body, Event, Exec, Open, Session, Task, path::RawPath, path::until_nul};
+use crate::event::{
+    Body, Event, Exec, Session, Task,
+    listed::{Group, User},
+    path::{RawPath, until_nul},
+    syscall::Syscall,
+};
 
 /// Why bytes are not a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -184,15 +189,17 @@ impl<'a> IntoBody<'a> for SeccompFilterRecord {
     }
 }
 
-impl<'a> IntoBody<'a> for OpenRecord {
+impl<'a> IntoBody<'a> for CallRecord {
     fn body(self, pieces: &mut Pieces<'a>) -> Body<'a> {
-        Body::Open(Open {
-            file: self.file,
+        let socket = pieces.take(self.socket_len);
+        let texts = self.text_len.map(|len| pieces.string(len));
+        Body::Syscall(Syscall {
+            record: self,
+            socket: SocketFacts::read_from_bytes(socket).ok(),
+            texts,
+            structure: pieces.take(self.structure_len),
             path: pieces.path(self.path_len),
-            open_flags: self.open_flags,
-            nr: self.nr,
-            fd: self.fd,
-            comm: self.comm,
+            directories: self.directory_len.map(|len| (len > 0).then(|| pieces.path(len))),
         })
     }
 }
@@ -206,6 +213,19 @@ impl<'a> IntoBody<'a> for TaskRecord {
             executable: pieces.path(self.executable_len),
             cwd: pieces.path(self.cwd_len),
         })
+    }
+}
+
+impl<'a> IntoBody<'a> for UserRecord {
+    fn body(self, pieces: &mut Pieces<'a>) -> Body<'a> {
+        let [name, home, shell] = [self.name_len, self.home_len, self.shell_len].map(|len| pieces.take(len));
+        Body::ListedUser(User { uid: self.uid, gid: self.gid, name, home, shell })
+    }
+}
+
+impl<'a> IntoBody<'a> for GroupRecord {
+    fn body(self, pieces: &mut Pieces<'a>) -> Body<'a> {
+        Body::ListedGroup(Group { gid: self.gid, name: pieces.take(self.name_len) })
     }
 }
 

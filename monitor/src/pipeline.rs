@@ -8,13 +8,14 @@ use std::ops::RangeInclusive;
 use crate::{
     context::{self, Context},
     decode::decode,
-    event::{Body, Event, EventType},
+    event::{Body, Event, EventType, syscall::Syscall},
     proto::v1::{Finding, Priority},
     redact::Redactor,
     report::{Mode, Reporter},
     rules::{Condition, RuleSet},
     seccomp::{self, Detector, Released},
     state::State,
+    syscall::tell::{self, Room},
 };
 
 /// What the user wants to see.
@@ -56,8 +57,8 @@ pub struct Pipeline {
     reporter: Reporter,
     summary: Summary,
     redactor: Option<Redactor>,
-    /// Room for an event's path.
-    scratch: Vec<u8>,
+    /// Room for the parameters of the call at hand.
+    room: Room,
     /// The rules that the records told of last, which a replay need not have.
     rules_digest: Option<[u8; 32]>,
     /// Whether rules look at the event at hand.
@@ -76,7 +77,7 @@ impl Pipeline {
             reporter: Reporter::new(mode, now),
             summary: Summary::default(),
             redactor: Redactor::builtin(),
-            scratch: Vec::new(),
+            room: Room::default(),
             rules_digest: None,
             is_wanted: true,
             seen: vec![0; EventType::COUNT],
@@ -110,9 +111,27 @@ impl Pipeline {
                 return;
             }
         };
-        self.state.apply(&event);
         self.is_wanted = times.contains(&self.state.unix_ns(event.header.ktime_ns));
+        if let Body::Syscall(syscall) = &event.body {
+            return self.syscall(&event, syscall, number, emit);
+        }
+        self.state.apply(&event);
         self.detect(&event, number, emit);
+    }
+
+    /// Takes a system call: as the event of Falco's table that it is.
+    fn syscall(&mut self, event: &Event<'_>, syscall: &Syscall<'_>, number: u64, emit: &mut dyn FnMut(Finding)) {
+        let mut room = std::mem::take(&mut self.room);
+        let (machine, ts_ns) = (self.state.session.machine, self.state.unix_ns(event.header.ktime_ns));
+        if let Some(call) = tell::tell(syscall, machine, ts_ns, number, &mut room) {
+            let event_type = context::call_type(&call);
+            let event = Event { header: event.header, body: Body::Call(call) };
+            self.state.apply(&event);
+            if self.selection.rules.concerns(event_type) {
+                self.evaluate(&event, number, None, emit);
+            }
+        }
+        self.room = room;
     }
 
     /// Takes what a capture of another tool tells, which has events and no records. Rules look at those for which `is_wanted`
@@ -192,7 +211,7 @@ impl Pipeline {
         violation: Option<&seccomp::Violation>,
         emit: &mut dyn FnMut(Finding),
     ) {
-        let Some(context) = Context::new(&self.state, event, number, violation, &mut self.scratch) else { return };
+        let Some(context) = Context::new(&self.state, event, number, violation) else { return };
         if !self.is_wanted {
             return;
         }

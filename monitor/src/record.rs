@@ -2,7 +2,8 @@
 //! with the rest.
 
 use monitor_ebpf::record::{
-    ABI_VERSION, CgroupRecord, EndRecord, Header, Kind, LossRecord, RulesRecord, SessionRecord, TaskRecord, header_flag,
+    ABI_VERSION, CgroupRecord, EndRecord, GroupRecord, Header, Kind, LossRecord, RulesRecord, SessionRecord,
+    TaskRecord, UserRecord, header_flag,
 };
 use zerocopy::{FromZeros as _, Immutable, IntoBytes};
 
@@ -78,6 +79,21 @@ pub fn task(mut fixed: TaskRecord, arguments: &[u8], executable: &[u8], cwd: &[u
     assemble(fixed, &[arguments, executable, cwd])
 }
 
+/// A user of the host.
+pub fn user(ktime_ns: u64, uid: u32, gid: u32, [name, home, shell]: [&[u8]; 3]) -> Vec<u8> {
+    let [name, home, shell] = [name, home, shell].map(|text| cut(text, TEXT_BYTES));
+    let (name_len, home_len, shell_len) = (len16(name), len16(home), len16(shell));
+    let header = header(Kind::USER, ktime_ns);
+    assemble(UserRecord { header, uid, gid, name_len, home_len, shell_len, reserved: 0 }, &[name, home, shell])
+}
+
+/// A group of the host.
+pub fn group(ktime_ns: u64, gid: u32, name: &[u8]) -> Vec<u8> {
+    let name = cut(name, TEXT_BYTES);
+    let header = header(Kind::GROUP, ktime_ns);
+    assemble(GroupRecord { header, gid, name_len: len16(name), reserved: 0 }, &[name])
+}
+
 /// Records lost in the kernel since the last such report.
 pub fn loss(ktime_ns: u64, kind: Kind, ring_full: u64, unreadable: u64) -> Vec<u8> {
     let header = header(Kind::LOSS, ktime_ns);
@@ -125,12 +141,18 @@ fn assemble<T: IntoBytes + Immutable>(fixed: T, pieces: &[&[u8]]) -> Vec<u8> {
 #[cfg(test)]
 pub(crate) mod builder {
     use monitor_ebpf::record::{
-        CgroupAttachRecord, ExecRecord, ExitRecord, FileFacts, ForkRecord, OpenRecord, SeccompCallRecord,
-        SeccompFilterRecord, SigsysRecord,
+        CallRecord, CgroupAttachRecord, ExecRecord, ExitRecord, FileFacts, ForkRecord, SeccompCallRecord,
+        SeccompFilterRecord, SigsysRecord, SocketFacts,
     };
     use zerocopy::FromBytes as _;
 
     use super::*;
+    use crate::{
+        decode::decode,
+        event::{Body, Event},
+        state::State,
+        syscall::tell::{Room, tell},
+    };
 
     pub(crate) fn exec(tgid: u32, parent: u32, path: &str, args: &[&str]) -> Vec<u8> {
         exec_with(tgid, parent, path, args, |_| {})
@@ -183,12 +205,90 @@ pub(crate) mod builder {
         assemble(fixed, &[])
     }
 
-    pub(crate) fn open(tgid: u32, path: &str, file: FileFacts) -> Vec<u8> {
-        let mut fixed = OpenRecord::new_zeroed();
-        (fixed.header, fixed.file, fixed.nr) = (of(Kind::OPEN, tgid), file, 257);
-        let components = to_components(path.as_bytes());
-        fixed.path_len = len16(&components);
-        assemble(fixed, &[&components])
+    /// A file opened for writing, as `openat(AT_FDCWD, path, O_WRONLY)` that returned 3.
+    pub(crate) fn open(tgid: u32, path: &str, mut file: FileFacts) -> Vec<u8> {
+        const S_IFREG: u32 = 0o100_000;
+        const TMPFS_MAGIC: u32 = 0x0102_1994;
+        file.mode |= S_IFREG;
+        if file.fs_magic == 0 {
+            file.fs_magic = TMPFS_MAGIC;
+        }
+        call(tgid, 257, &[-100, 0, 1], 3, |call| {
+            (call.record.file, call.record.open_mode) = (file, 2);
+            call.texts[0] = path.as_bytes();
+            call.path = path.as_bytes();
+        })
+    }
+
+    /// Lets a state take in a record of any kind, as the flow does.
+    pub(crate) fn apply(state: &mut State, bytes: &[u8]) {
+        let event = decode(bytes).unwrap();
+        let mut room = Room::default();
+        let Body::Syscall(syscall) = &event.body else { return state.apply(&event) };
+        let call = tell(syscall, state.session.machine, event.header.ktime_ns, 1, &mut room).unwrap();
+        state.apply(&Event { header: event.header, body: Body::Call(call) });
+    }
+
+    /// What a call's record has besides numbers, with paths from the root on.
+    #[derive(Default)]
+    pub(crate) struct Pieces<'a> {
+        pub(crate) record: Fixed,
+        pub(crate) socket: Option<SocketFacts>,
+        pub(crate) texts: [&'a [u8]; 3],
+        pub(crate) structure: &'a [u8],
+        pub(crate) path: &'a [u8],
+        pub(crate) directories: [&'a [u8]; 2],
+    }
+
+    /// A system call of x86-64 with these arguments and this result.
+    pub(crate) fn call<'a>(tgid: u32, nr: i32, args: &[i64], ret: i64, edit: impl FnOnce(&mut Pieces<'a>)) -> Vec<u8> {
+        let mut pieces = Pieces::default();
+        let fixed = &mut pieces.record.0;
+        (fixed.header, fixed.nr, fixed.ret) = (of(Kind::CALL, tgid), nr, ret);
+        for (slot, value) in fixed.args.iter_mut().zip(args) {
+            *slot = value.cast_unsigned();
+        }
+        fixed.fd = i32::try_from(ret).unwrap_or(-1);
+        edit(&mut pieces);
+        let mut fixed = pieces.record.0;
+        let socket = pieces.socket.map(|socket| socket.as_bytes().to_vec()).unwrap_or_default();
+        let texts = pieces.texts.map(|text| if text.is_empty() { Vec::new() } else { [text, b"\0"].concat() });
+        let path = to_components(pieces.path);
+        let directories = pieces.directories.map(|directory| match directory {
+            b"/" => vec![0],
+            directory => to_components(directory),
+        });
+        fixed.socket_len = len16(&socket);
+        fixed.text_len = [len16(&texts[0]), len16(&texts[1]), len16(&texts[2])];
+        fixed.structure_len = len16(pieces.structure);
+        fixed.path_len = len16(&path);
+        fixed.directory_len = [len16(&directories[0]), len16(&directories[1])];
+        let [first, second, third] = &texts;
+        let [from, to] = &directories;
+        assemble(fixed, &[&socket, first, second, third, pieces.structure, &path, from, to])
+    }
+
+    /// The fixed part.
+    pub(crate) struct Fixed(CallRecord);
+
+    impl Default for Fixed {
+        fn default() -> Self {
+            Self(CallRecord::new_zeroed())
+        }
+    }
+
+    impl std::ops::Deref for Fixed {
+        type Target = CallRecord;
+
+        fn deref(&self) -> &CallRecord {
+            &self.0
+        }
+    }
+
+    impl std::ops::DerefMut for Fixed {
+        fn deref_mut(&mut self) -> &mut CallRecord {
+            &mut self.0
+        }
     }
 
     pub(crate) fn session() -> Vec<u8> {
@@ -229,6 +329,8 @@ pub(crate) mod builder {
             loss(9, Kind(0), 1, 2),
             end(10, 12),
             rules(11, [7; 32], 3),
+            user(12, 1, 2, [b"daemon", b"/usr/sbin", b"/usr/sbin/nologin"]),
+            group(13, 2, b"daemon"),
         ];
         assert_eq!(all.len(), Kind::ALL.len(), "one record of each kind");
         all

@@ -17,7 +17,7 @@ pub fn binary() -> Result<PathBuf> {
     if let Some(named) = env::var_os("MONITOR_TEST_WORKLOAD") {
         return Ok(named.into());
     }
-    build(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/bin/workload.rs"), &profile_directory()?)
+    build(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/bin/workload"), &profile_directory()?)
 }
 
 /// The directory that cargo puts this profile's binaries in.
@@ -28,19 +28,20 @@ pub(crate) fn profile_directory() -> Result<PathBuf> {
     directory.map(Path::to_owned).context("the test binary is in no target directory")
 }
 
-/// Compiles unless the binary is newer than its source. Test processes run at once, so one builds and the others wait for it.
+/// Compiles unless the binary is newer than its sources. Test processes run at once, so one builds and the others wait for it.
 fn build(source: &Path, directory: &Path) -> Result<PathBuf> {
     let binary = directory.join("static-workload");
     let lock = fs::File::create(directory.join("static-workload.lock"))?;
     lock.lock()?;
     let changed = |path: &Path| path.metadata().and_then(|metadata| metadata.modified());
-    if changed(&binary).is_ok_and(|built| changed(source).is_ok_and(|written| written < built)) {
+    let sources = fs::read_dir(source)?.map(|entry| Ok(changed(&entry?.path())?)).collect::<Result<Vec<_>>>()?;
+    if changed(&binary).is_ok_and(|built| sources.iter().all(|written| *written < built)) {
         return Ok(binary);
     }
     let unfinished = directory.join("static-workload.new");
     let mut rustc = Command::new(env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
     rustc.args(["--edition", "2024", "-O", "-C", "target-feature=+crt-static", "-C", "strip=symbols", "-o"]);
-    rustc.arg(&unfinished).arg(source).current_dir(env!("CARGO_MANIFEST_DIR"));
+    rustc.arg(&unfinished).arg(source.join("main.rs")).current_dir(env!("CARGO_MANIFEST_DIR"));
     process::run(&mut rustc, Duration::from_mins(2))?.successful().context("cannot build the workload")?;
     fs::rename(&unfinished, &binary)?;
     Ok(binary)

@@ -13,7 +13,7 @@ const RULES: &str = "\
   condition: proc.name in (shells)
 - rule: Shell
   desc: A shell.
-  condition: evt.type in (execve, connect) and shell and proc.tty != 0
+  condition: evt.type in (execve, read) and shell and proc.env contains x
   output: a shell (%proc.cmdline)
   priority: NOTICE
 ";
@@ -54,13 +54,12 @@ fn explain_shows_the_condition_with_everything_put_in() -> Result<()> {
     let rules = path.to_string_lossy();
     let shown = monitor(["rules", "explain", "Shell", "-r", &rules])?;
     let text = shown.stdout_text();
-    for part in
-        ["proc.name in (sh, bash)", "execve; not sent yet: connect", "proc.tty", "the sensor does not tell it yet"]
+    for part in ["proc.name in (sh, bash)", "execve; not sent yet: read", "proc.env", "the sensor does not tell it yet"]
     {
         ensure!(text.contains(part), "{part:?} is missing:\n{text}");
     }
     let json: Value = serde_json::from_slice(&monitor(["rules", "explain", "Shell", "-r", &rules, "--json"])?.stdout)?;
-    ensure!(json["kernel_does_not_send"] == serde_json::json!(["connect"]), "{json}");
+    ensure!(json["kernel_does_not_send"] == serde_json::json!(["read"]), "{json}");
     ensure!(json["condition"]["and"][1] == "proc.name in (sh, bash)", "{json}");
     let misspelt = monitor(["rules", "explain", "Shel", "-r", &rules])?;
     ensure!(
@@ -77,7 +76,7 @@ fn check_says_what_rules_will_miss_and_tells_programs_in_json() -> Result<()> {
     let path = path.to_string_lossy();
     let checked = monitor(["rules", "check", &path])?;
     ensure!(checked.status.code() == Some(0), "{}", checked.stderr);
-    for part in ["LOAD_UNUSED_MACRO", "does not send connect", "valid: 1 rule"] {
+    for part in ["LOAD_UNUSED_MACRO", "does not send read", "valid: 1 rule"] {
         ensure!(checked.stderr.contains(part), "{part:?} is missing: {}", checked.stderr);
     }
     let report: Value = serde_json::from_slice(&monitor(["rules", "check", "-o", "json", &path])?.stdout)?;

@@ -106,7 +106,7 @@ fn workload() -> Result<PathBuf> {
     Cmd::new("rustc")
         .args(["--edition", "2024", "-O", "-C", "target-feature=+crt-static", "-C", "strip=symbols", "-o"])
         .arg(&binary)
-        .arg("tests/src/bin/workload.rs")
+        .arg("tests/src/bin/workload/main.rs")
         .mend("a static binary needs the C library's archive, libc.a: Debian has it in libc6-dev")
         .run()?;
     Ok(binary)

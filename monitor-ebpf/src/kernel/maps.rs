@@ -6,9 +6,9 @@ use aya_ebpf::{
     bindings::task_struct,
     helpers::bpf_task_storage_get,
     macros::{btf_map, map},
-    maps::{LruHashMap, PerCpuArray, ProgramArray, RingBuf},
+    maps::{Array, LruHashMap, PerCpuArray, ProgramArray, RingBuf},
 };
-use monitor_ebpf::settings::{CLASSES, Counter};
+use monitor_ebpf::settings::{Class, Counter, Wanted};
 
 /// Bytes of one scratch buffer: twice what a record may fill, so that masked offsets plus one bounded read stay inside.
 pub const SCRATCH_BYTES: usize = 32 * 1024;
@@ -30,9 +30,13 @@ pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::K
 #[map]
 pub static EXEC_SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
 
-/// Scratch of the open program.
+/// Scratch of the program for wanted calls.
 #[map]
-pub static OPEN_SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
+pub static CALL_SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
+
+/// Scratch of the task iterator, which runs once.
+#[map]
+pub static TASK_SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
 
 /// Scratch of the seccomp program.
 #[map]
@@ -44,7 +48,11 @@ pub static CGROUP_SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(
 
 /// Programs behind `sys_exit`, by [`monitor_ebpf::settings::Class`].
 #[map]
-pub static SYS_EXIT_CLASSES: ProgramArray = ProgramArray::with_max_entries(CLASSES, 0);
+pub static SYS_EXIT_CLASSES: ProgramArray = ProgramArray::with_max_entries(Class::COUNT, 0);
+
+/// Which calls are wanted. A map, not read-only data: rules change while the programs run.
+#[map]
+pub static WANTED: Array<Wanted> = Array::with_max_entries(1, 0);
 
 /// Generation of each seccomp filter that was sent, by address. A hash, because addresses are sparse; LRU, because no
 /// hook tells of a filter's end. An evicted filter is sent again.

@@ -5,5 +5,6 @@ pub mod globals;
 pub mod layouts;
 pub mod maps;
 pub mod read;
+pub mod socket;
 pub mod tail;
 pub mod task;

@@ -7,7 +7,9 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::helpers::generated::{bpf_probe_read_kernel_str, bpf_probe_read_user};
+use aya_ebpf::helpers::generated::{
+    bpf_probe_read_kernel, bpf_probe_read_kernel_str, bpf_probe_read_user, bpf_probe_read_user_str,
+};
 use monitor_ebpf::record::header_flag;
 
 use super::{
@@ -25,6 +27,10 @@ const NAME_BYTES: u32 = 256;
 const RESERVE: u32 = 512;
 /// Most bytes of user memory in one piece; a mask, too.
 const USER_BYTES: u32 = 4095;
+/// Longest text that a call is given (`PATH_MAX`), NUL included.
+const TEXT_BYTES: u32 = 4096;
+/// Most bytes of a structure; a mask, too. The longest of those that are read, `struct sockaddr_un`, has 110.
+const STRUCTURE_BYTES: u32 = 127;
 
 /// A dentry seen through a mount.
 #[derive(Clone, Copy)]
@@ -36,6 +42,9 @@ pub struct Path {
 }
 
 impl Path {
+    /// No place.
+    pub const NONE: Self = Self { dentry: 0, mount: 0 };
+
     /// The `struct path` at an address.
     #[inline(always)]
     pub fn at(address: u64) -> Self {
@@ -128,6 +137,12 @@ impl Tail {
         set!(self, flags, get!(self, flags) | u64::from(flag));
     }
 
+    /// Leaves room for a piece that is written by other means.
+    #[inline(always)]
+    pub fn skip(self, bytes: u32) {
+        self.advance(bytes);
+    }
+
     /// Marks the start of a piece, for [`Tail::piece`].
     #[inline(always)]
     fn begin(self) {
@@ -175,6 +190,58 @@ impl Tail {
         self.piece()
     }
 
+    /// Copies a text of the caller's, cut at `PATH_MAX`; nothing from address 0. Returns its bytes, NUL included.
+    #[inline(always)]
+    pub fn user_str(self, source: u64) -> u16 {
+        self.begin();
+        if source == 0 {
+            return 0;
+        }
+        // SAFETY: the text fits behind a masked offset; the helper takes any source.
+        let read = unsafe { bpf_probe_read_user_str(self.here(), TEXT_BYTES, source as *const c_void) };
+        if read < 0 {
+            self.flag(header_flag::UNREADABLE);
+        } else if read <= i64::from(TEXT_BYTES) {
+            self.advance(read as u32);
+        }
+        self.piece()
+    }
+
+    /// Whether the last piece was a text that does not begin with a slash.
+    #[inline(always)]
+    pub fn is_relative(self) -> bool {
+        let start = get!(self, start) as u32;
+        // SAFETY: a masked offset is in the first half of scratch memory.
+        let first = unsafe { self.base.add((start & OFFSET_MASK) as usize).read_volatile() };
+        u64::from(start) != get!(self, offset) && first != b'/'
+    }
+
+    /// Copies a structure of the caller's, a socket address in most cases. Returns its bytes.
+    #[inline(always)]
+    pub fn structure(self, source: u64, len: u32) -> u16 {
+        self.begin();
+        let len = if source == 0 { 0 } else { bounded(len) };
+        // SAFETY: at most 127 bytes behind a masked offset are inside scratch memory; the helper takes any source.
+        if unsafe { bpf_probe_read_user(self.here(), len, source as *const c_void) } == 0 {
+            self.advance(len);
+        } else {
+            self.flag(header_flag::UNREADABLE);
+        }
+        self.piece()
+    }
+
+    /// Copies a socket address of the kernel's. Returns its bytes.
+    #[inline(always)]
+    pub fn kernel_address(self, source: u64, len: u32) -> u16 {
+        self.begin();
+        let len = bounded(len);
+        // SAFETY: as for the caller's.
+        if unsafe { bpf_probe_read_kernel(self.here(), len, source as *const c_void) } == 0 {
+            self.advance(len);
+        }
+        self.piece()
+    }
+
     /// Writes a path as leaf-first components. Returns its bytes.
     #[inline(always)]
     pub fn path(self, from: Path, root: Path) -> u16 {
@@ -193,6 +260,19 @@ impl Tail {
             self.flag(header_flag::TRUNCATED);
         }
         self.piece()
+    }
+
+    /// Writes the path of a directory that there is, as [`Tail::path`]; the root as one empty name.
+    #[inline(always)]
+    pub fn directory(self, place: Path, root: Path) -> u16 {
+        let bytes = self.path(place, root);
+        if bytes != 0 || place.dentry == 0 {
+            return bytes;
+        }
+        // SAFETY: a masked offset is in the first half of scratch memory.
+        unsafe { self.here().cast::<u8>().write(0) }
+        self.advance(1);
+        1
     }
 
     /// Goes one component up; false, and the place null, at the top.
@@ -218,4 +298,10 @@ impl Tail {
         set!(self, here.dentry, if parent == dentry { 0 } else { parent });
         true
     }
+}
+
+/// A length that the verifier believes; what claims to be longer is cut.
+#[inline(always)]
+fn bounded(len: u32) -> u32 {
+    core::hint::black_box(if len > STRUCTURE_BYTES { STRUCTURE_BYTES } else { len }) & STRUCTURE_BYTES
 }

@@ -104,7 +104,12 @@ pub unsafe fn header<T>(kind: Kind, flags: u16, task: Typed) -> Header {
 #[inline(always)]
 pub unsafe fn own_pid(task: Typed) -> (u32, u32) {
     // SAFETY: the caller's promise.
-    let pid: u64 = unsafe { typed::<Typed>(task, offset!(task_thread_pid)) } as u64;
+    own_number(unsafe { typed::<Typed>(task, offset!(task_thread_pid)) } as u64)
+}
+
+/// A `struct pid *`'s number in its own namespace, and that namespace's inode number.
+#[inline(always)]
+fn own_number(pid: u64) -> (u32, u32) {
     // numbers[level] is the innermost namespace; an array element is out of the verifier's sight.
     let level: u32 = probed(pid, offset!(pid_level));
     let upid = pid + u64::from(offset!(pid_numbers)) + u64::from(level) * u64::from(offset!(upid_size));
@@ -125,6 +130,8 @@ pub unsafe fn facts(task: Typed) -> TaskFacts {
         let user_ns: Typed = typed(cred, offset!(cred_user_ns));
         let (mnt_ns, net_ns) = namespaces(typed(task, offset!(task_nsproxy)));
         let (vpid, pid_ns) = own_pid(task);
+        let signal = typed::<Typed>(task, offset!(task_signal)) as u64;
+        let process_group = pid_of(signal, offset!(pid_type_pgid));
         TaskFacts {
             parent_start_ns: process_start_ns(parent),
             cap_effective: typed(cred, offset!(cred_cap_effective)),
@@ -141,9 +148,43 @@ pub unsafe fn facts(task: Typed) -> TaskFacts {
             user_ns: typed(user_ns, offset!(user_ns_inum)),
             seccomp_mode: seccomp_mode(task),
             task_flags: typed(task, offset!(task_flags)),
+            session: number(pid_of(signal, offset!(pid_type_sid))),
+            process_group: number(process_group),
+            own_process_group: own_number(process_group).0,
+            tty: tty(signal),
+            no_new_privs: (typed::<u64>(task, offset!(task_atomic_flags)) & NO_NEW_PRIVS) as u32,
+            reserved: 0,
             comm: comm(task),
         }
     }
+}
+
+/// `PFA_NO_NEW_PRIVS` of `task_struct.atomic_flags`, unchanged since it exists.
+const NO_NEW_PRIVS: u64 = 1;
+
+/// The `struct pid *` of a process's session or group (`signal_struct.pids`).
+#[inline(always)]
+fn pid_of(signal: u64, kind: u32) -> u64 {
+    probed(signal + u64::from(offset!(signal_pids)) + u64::from(kind) * 8, 0)
+}
+
+/// A `struct pid *`'s number in the initial namespace.
+#[inline(always)]
+fn number(pid: u64) -> u32 {
+    probed(pid + u64::from(offset!(pid_numbers)), offset!(upid_nr))
+}
+
+/// Number of the controlling terminal, as `new_encode_dev` makes it; 0 where there is none.
+#[inline(always)]
+fn tty(signal: u64) -> u32 {
+    let tty: u64 = probed(signal, offset!(signal_tty));
+    let driver: u64 = probed(tty, offset!(tty_driver));
+    if tty == 0 || driver == 0 {
+        return 0;
+    }
+    let major: u32 = probed(driver, offset!(tty_driver_major));
+    let minor = probed::<u32>(driver, offset!(tty_driver_minor_start)) + probed::<u32>(tty, offset!(tty_index));
+    minor & 0xff | major << 8 | (minor & !0xff) << 12
 }
 
 /// Inode numbers of mount and network namespace; 0 for a task that is past `exit_task_namespaces`.

@@ -16,7 +16,7 @@ use crate::{
     },
     probes::{
         seccomp::arguments,
-        sys_exit::{SECCOMP_MODE_FILTER, class, dispatch},
+        sys_exit::{SECCOMP_MODE_FILTER, dispatch_wanted},
     },
 };
 
@@ -62,7 +62,7 @@ pub fn sys_exit_pair(ctx: BtfTracePointContext) -> i32 {
             };
             emit::fixed(Kind::SECCOMP_CALL, record, Urgency::Alert);
         }
-        dispatch(&ctx, class(compat, raw_nr & setting!(nr_mask)));
+        dispatch_wanted(&ctx, raw_nr & setting!(nr_mask));
     }
     0
 }

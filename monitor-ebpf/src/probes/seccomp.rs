@@ -21,7 +21,7 @@ use crate::{
         read::{Typed, probed, typed},
         task,
     },
-    probes::sys_exit::{class, dispatch},
+    probes::sys_exit::dispatch_wanted,
 };
 
 /// Instructions in one record.
@@ -86,7 +86,7 @@ pub fn sys_exit_seccomp(ctx: BtfTracePointContext) -> i32 {
                 aya_log_ebpf::debug!(&ctx, "seccomp call nr={} ret={}", raw_nr, ret);
             }
         }
-        dispatch(&ctx, class(compat, nr));
+        dispatch_wanted(&ctx, nr);
     }
     0
 }

@@ -1,18 +1,20 @@
 //! `sys_exit`, the one hook that every system call passes: a few loads that let nearly all of them go.
 //!
-//! Two questions: may seccomp have denied it, and is it in a wanted class. The kernel's own bitmap of always-allowed calls
+//! Two questions: may seccomp have denied it, and is it wanted. The kernel's own bitmap of always-allowed calls
 //! answers the first for almost every call of a filtered task, a byte table the second. Whatever remains goes by tail call
 //! to a program of its own, so that this one stays small enough to cost next to nothing.
+
+use core::mem::offset_of;
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use monitor_ebpf::{
     offsets::MISSING,
-    settings::{CLASS_TABLE_LEN, Class, SeccompMethod},
+    settings::{CALLS, Class, SeccompMethod, Wanted},
 };
 
 use crate::kernel::{
-    globals::{SETTINGS, offset, setting},
-    maps::SYS_EXIT_CLASSES,
+    globals::{offset, setting},
+    maps::{SYS_EXIT_CLASSES, WANTED},
     read::{Typed, typed},
     task,
 };
@@ -35,10 +37,7 @@ pub fn sys_exit(ctx: BtfTracePointContext) -> i32 {
                 dispatch(&ctx, Class::SECCOMP);
             }
         }
-        // Which table the number is of is asked only where it matters.
-        if wanted(nr) {
-            dispatch(&ctx, class(task::is_compat(task::current()), nr));
-        }
+        dispatch_wanted(&ctx, nr);
     }
     0
 }
@@ -46,28 +45,35 @@ pub fn sys_exit(ctx: BtfTracePointContext) -> i32 {
 /// Goes on in the program of a class. Returns where there is none.
 #[inline(always)]
 pub fn dispatch(ctx: &BtfTracePointContext, class: Class) {
-    if class != Class::NONE {
-        // SAFETY: a tail call ends this program; nothing is held across it.
-        unsafe { SYS_EXIT_CLASSES.tail_call(ctx, u32::from(class.0)) }
+    // SAFETY: a tail call ends this program; nothing is held across it.
+    unsafe { SYS_EXIT_CLASSES.tail_call(ctx, class.0) }
+}
+
+/// Goes on with a call that is wanted. Which table its number is of is asked only where that matters.
+#[inline(always)]
+pub fn dispatch_wanted(ctx: &BtfTracePointContext, nr: u32) {
+    // SAFETY: the running task.
+    if level(offset_of!(Wanted, either), nr) != Wanted::NONE
+        && wanted(unsafe { task::is_compat(task::current()) }, nr) != Wanted::NONE
+    {
+        dispatch(ctx, Class::CALL);
     }
 }
 
-/// Whether the number is of a class in either table.
+/// How much is wanted of a call.
 #[inline(always)]
-fn wanted(nr: u32) -> bool {
-    // SAFETY: the index is checked against the table's length.
-    (nr as usize) < CLASS_TABLE_LEN && unsafe { SETTINGS.wanted.as_ptr().add(nr as usize).read_volatile() } != 0
+pub fn wanted(compat: bool, nr: u32) -> u8 {
+    if compat { level(offset_of!(Wanted, compat), nr) } else { level(offset_of!(Wanted, native), nr) }
 }
 
-/// The class of a call.
 #[inline(always)]
-pub fn class(compat: bool, nr: u32) -> Class {
-    if nr as usize >= CLASS_TABLE_LEN {
-        return Class::NONE;
+fn level(table: usize, nr: u32) -> u8 {
+    let Some(tables) = WANTED.get_ptr(0) else { return Wanted::NONE };
+    if nr as usize >= CALLS {
+        return Wanted::NONE;
     }
-    let table = if compat { &SETTINGS.compat } else { &SETTINGS.native };
-    // SAFETY: the index was checked against the table's length.
-    unsafe { table.classes.as_ptr().add(nr as usize).read_volatile() }
+    // SAFETY: the table and the checked index are within the map's only value.
+    unsafe { tables.cast::<u8>().add(table + nr as usize).read_volatile() }
 }
 
 /// Whether the newest filter's bitmap, which includes its ancestors', lets this call pass whatever its arguments.

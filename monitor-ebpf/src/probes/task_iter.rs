@@ -1,6 +1,6 @@
 //! `iter/task`: every process that exists when the sensor starts, as records.
 
-use core::{ffi::c_void, ptr};
+use core::ffi::c_void;
 
 use aya_ebpf::{bindings::seq_file, helpers::bpf_ktime_get_boot_ns, helpers::generated::bpf_seq_write};
 use monitor_ebpf::record::{Header, Kind, TaskRecord, header_flag};
@@ -8,6 +8,7 @@ use monitor_ebpf::record::{Header, Kind, TaskRecord, header_flag};
 use crate::kernel::{
     file,
     globals::offset,
+    maps::TASK_SCRATCH,
     read::{Typed, typed},
     task,
 };
@@ -38,26 +39,23 @@ pub extern "C" fn task_iter(ctx: *mut c_void) -> i32 {
         if leader.is_null() || typed::<u32>(leader, offset!(task_pid)) != task::tgid(leader) {
             return 0;
         }
-        let record = TaskRecord {
-            header: Header {
-                kind: Kind::TASK,
-                flags: header_flag::SNAPSHOT,
-                len: size_of::<TaskRecord>() as u32,
-                ktime_ns: bpf_ktime_get_boot_ns(),
-                cgroup_id: task::cgroup_id(leader),
-                start_ns: task::process_start_ns(leader),
-                tgid: task::tgid(leader),
-                tid: task::tgid(leader),
-            },
-            task: task::facts(leader),
-            file: file::facts(exe_file(leader)),
-            arguments_len: 0,
-            executable_len: 0,
-            cwd_len: 0,
-            reserved: 0,
+        let Some(scratch) = TASK_SCRATCH.get_ptr_mut(0) else { return 0 };
+        let record = scratch.cast::<TaskRecord>();
+        (*record).header = Header {
+            kind: Kind::TASK,
+            flags: header_flag::SNAPSHOT,
+            len: size_of::<TaskRecord>() as u32,
+            ktime_ns: bpf_ktime_get_boot_ns(),
+            cgroup_id: task::cgroup_id(leader),
+            start_ns: task::process_start_ns(leader),
+            tgid: task::tgid(leader),
+            tid: task::tgid(leader),
         };
+        (*record).task = task::facts(leader);
+        (*record).file = file::facts(exe_file(leader));
+        // The agent adds the strings; the memory holds zeros where nothing was written.
         let seq = (&raw const (*meta).seq).read_volatile();
-        bpf_seq_write(seq, ptr::from_ref(&record).cast(), size_of::<TaskRecord>() as u32);
+        bpf_seq_write(seq, scratch.cast(), size_of::<TaskRecord>() as u32);
     }
     0
 }

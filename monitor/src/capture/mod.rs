@@ -87,7 +87,10 @@ mod tests {
         bytes[8] = 9;
         let (_, end) = read(&bytes);
         let text = end.unwrap_err().to_string();
-        assert!(text.contains("version 9") && text.contains("version 1"), "{text}");
+        assert!(
+            text.contains("version 9") && text.contains(&format!("version {}", monitor_ebpf::record::ABI_VERSION)),
+            "{text}"
+        );
     }
 
     proptest! {

@@ -18,6 +18,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::Exit;
 use crate::{
     output::push::Sender,
+    rules::EventTypes,
     sensor::load::{self, SeccompChoice, Settings},
 };
 
@@ -41,8 +42,9 @@ pub(super) struct SensorArgs {
 
 impl SensorArgs {
     /// As the sensor takes them.
-    pub(super) fn settings(&self) -> Settings {
+    pub(super) fn settings(&self, wanted: EventTypes) -> Settings {
         Settings {
+            wanted,
             ring_bytes: self.ring_mib << 20,
             seccomp: self.seccomp,
             node_name: self.node_name.clone(),

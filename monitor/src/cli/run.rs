@@ -74,12 +74,12 @@ pub(super) fn run(args: Args) -> Result<Exit> {
     }
     let config = Config::load(args.config.as_deref())?;
     let in_use = RulesInUse::new(&rules, digest);
+    let settings = args.sensor.settings(rules.named_event_types());
     let selection = args.findings.selection(rules)?;
     load::check_build_and_privileges()?;
     let (stop, hangups) = live::stop_and_hangup_on_signal()?;
     // The socket before the sensor: what can fail cheaply fails first.
     let server = Server::bind(&args, &config)?;
-    let settings = args.sensor.settings();
     let sender = live::sender(settings.node_name.as_deref(), config.cluster_name.clone());
     let spool = config.spool.as_ref().map(|(directory, limits)| (directory.as_path(), *limits));
     let outputs = Outputs::open(spool, config.sinks, &sender)?;
@@ -144,7 +144,7 @@ impl Flow {
                 sensor.detach();
                 detached = true;
             }
-            self.replace_rules();
+            self.replace_rules(sensor);
             let drained = sensor.drain(PATIENCE, &mut |bytes| self.record(bytes));
             self.account();
             if drained? == source::Status::Ended {
@@ -175,8 +175,11 @@ impl Flow {
     }
 
     /// Takes new rules, if there are any. The record in front of what they apply to says so to whoever replays the capture.
-    fn replace_rules(&mut self) {
+    fn replace_rules(&mut self, sensor: &mut Sensor) {
         let Ok(NewRules { rules, in_use, change, replaced }) = self.new_rules.try_recv() else { return };
+        if let Err(error) = sensor.want(rules.named_event_types()) {
+            say(format_args!("monitor: the sensor still sends what the rules from before wanted: {error}"));
+        }
         self.record(&in_use.record(ktime_ns()));
         let before = self.pipeline.replace_rules(rules);
         self.status.rules_reloaded(in_use);

@@ -104,7 +104,7 @@ mod tests {
         let mut state = State::default();
         let written = builder::open(5, "/tmp/.x.tmp", file);
         state.apply(&decode(&builder::exec(5, 1, "/bin/cp", &["cp"])).unwrap());
-        state.apply(&decode(&written).unwrap());
+        builder::apply(&mut state, &written);
         let run = builder::exec_with(6, 5, "/tmp/x", &["x"], |record| record.file = file);
         let drift = detect(&state, &decode(&run).unwrap()).map(|drift| {
             (drift.kind, drift.writer.map(|writer| String::from_utf8_lossy(writer.image.comm()).into_owned()))

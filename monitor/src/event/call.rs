@@ -3,7 +3,7 @@
 //! Parameters stay where they were read and are found when they are asked for. Whatever bytes a capture holds, a reader
 //! here gives a value or nothing.
 
-use super::schema::EventInfo;
+use super::{schema::EventInfo, syscall::Syscall};
 
 /// An event of the table.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,6 +22,19 @@ pub struct Call<'a> {
     pub state_only: bool,
     /// What it carries, in order of [`EventInfo::params`]; old captures may have fewer.
     pub params: Params<'a>,
+    /// What the sensor told beside that, if it was the sensor.
+    pub told: Option<Told<'a>>,
+}
+
+/// A call as the sensor told it: with what a capture's reader has to know from earlier events.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Told<'a> {
+    /// The call itself.
+    pub syscall: &'a Syscall<'a>,
+    /// Descriptors of the directories that its first two texts are relative to; `AT_FDCWD` for the working directory.
+    pub directories: [i64; 2],
+    /// Whether it made the descriptor that it is about.
+    pub makes_descriptor: bool,
 }
 
 /// What an event carries.

@@ -10,15 +10,17 @@ pub mod listed;
 pub mod names;
 pub mod path;
 pub mod schema;
+pub mod syscall;
 mod table;
 pub mod value;
 
 use monitor_ebpf::record::{
-    CgroupAttachRecord, EndRecord, ExitRecord, FileFacts, ForkRecord, Header, LossRecord, RulesRecord,
+    CgroupAttachRecord, EndRecord, ExitRecord, FileFacts, ForkRecord, Header, Kind, LossRecord, RulesRecord,
     SeccompCallRecord, SeccompFilterRecord, SessionRecord, SigsysRecord, TaskFacts,
 };
 use zerocopy::FromZeros as _;
 
+use self::syscall::Syscall;
 use call::Call;
 use listed::{Descriptor, Group, Interface, Machine, Thread, User};
 use path::RawPath;
@@ -39,6 +41,11 @@ impl<'a> Event<'a> {
             Body::Call(call) => Some(call),
             _ => None,
         }
+    }
+
+    /// Whether a record of the sensor stands behind it.
+    pub fn is_recorded(&self) -> bool {
+        self.header.kind != Kind(0)
     }
 
     /// An event that no record stands behind: its header has the time, in nanoseconds since 1970, and the thread, as far as
@@ -68,8 +75,8 @@ pub enum Body<'a> {
     SeccompCall(SeccompCallRecord),
     /// A chunk of a filter: its instructions.
     SeccompFilter(SeccompFilterRecord, &'a [u8]),
-    /// A file opened for writing.
-    Open(Open<'a>),
+    /// A system call, before it becomes a [`Call`].
+    Syscall(Syscall<'a>),
     /// A process that existed before the sensor.
     Task(Task<'a>),
     /// Start of the stream.
@@ -115,23 +122,6 @@ pub struct Exec<'a> {
     pub executable: RawPath<'a>,
     /// Working directory.
     pub cwd: RawPath<'a>,
-}
-
-/// A file opened for writing.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Open<'a> {
-    /// The file.
-    pub file: FileFacts,
-    /// Its path.
-    pub path: RawPath<'a>,
-    /// `O_*` flags of the open file.
-    pub open_flags: u32,
-    /// Number of the system call.
-    pub nr: i32,
-    /// The new descriptor.
-    pub fd: i32,
-    /// Command name of the opener, NUL padded.
-    pub comm: [u8; 16],
 }
 
 /// A process that existed before the sensor.
@@ -193,17 +183,11 @@ impl EventType {
     /// How many there are.
     pub const COUNT: usize = table::TYPES.len();
 
-    /// The types that the sensor's records become: [`crate::context::Context::new`].
-    pub const LIVE: &'static [EventType] = &[
-        Self::EXECVE,
-        Self::CLONE,
-        Self::PROCEXIT,
-        Self::OPEN,
-        Self::OPENAT,
-        Self::OPENAT2,
-        Self::CREAT,
-        Self::SECCOMP_VIOLATION,
-    ];
+    /// Whether the sensor can tell of it: records of its own become it ([`crate::context::Context::new`]), or a call does.
+    pub fn is_live(self) -> bool {
+        matches!(self, Self::EXECVE | Self::CLONE | Self::PROCEXIT | Self::SECCOMP_VIOLATION)
+            || crate::syscall::is_told(self)
+    }
 
     /// The type of this name, which the compiler looks up.
     #[expect(clippy::indexing_slicing, clippy::cast_possible_truncation, reason = "evaluated when compiling")]

@@ -241,7 +241,14 @@ impl EventTypes {
         Self { named: self.named.map(|word| !word), by_number: !self.by_number }
     }
 
-    fn union(self, other: Self) -> Self {
+    /// Whether these are types that a condition names. One that names none has all, or all but some.
+    pub fn are_named(self) -> bool {
+        self.iter().count() < EventType::COUNT / 2
+    }
+
+    /// Those of either.
+    #[must_use]
+    pub fn union(self, other: Self) -> Self {
         self.zip(other, |a, b| a | b, |a, b| a | b)
     }
 

@@ -80,7 +80,7 @@ impl Explanation<'_> {
 
     /// Names of the events that the sensor sends for the rule, and of those that it does not send yet.
     fn sent(&self) -> (Vec<&'static str>, Vec<&'static str>) {
-        self.rule.event_types.iter().partition::<Vec<_>, _>(|one| EventType::LIVE.contains(one)).map_names()
+        self.rule.event_types.iter().partition::<Vec<_>, _>(|one| one.is_live()).map_names()
     }
 
     fn kernel_sends(&self) -> String {

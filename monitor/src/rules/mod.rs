@@ -225,6 +225,12 @@ impl RuleSet {
         self.engine.concerns(event_type)
     }
 
+    /// The event types that rules name: what a source has to tell. Rules that name none take what comes.
+    pub fn named_event_types(&self) -> EventTypes {
+        let named = self.rules.iter().map(|rule| rule.event_types).filter(|types| types.are_named());
+        named.fold(EventTypes::NONE, EventTypes::union)
+    }
+
     /// Calls `on_match` for the rules that an event satisfies: the first, or all.
     pub fn evaluate<F: Fields + ?Sized>(&mut self, event_type: EventType, event: &F, mut on_match: impl FnMut(&Rule)) {
         let Self { rules, engine, matching } = self;

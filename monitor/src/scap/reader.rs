@@ -419,7 +419,7 @@ impl Reader {
         Some(Event::unrecorded(
             ts_ns,
             tid,
-            Body::Call(Call { info, number: self.number, ts_ns, tid, cpu, state_only, params }),
+            Body::Call(Call { info, number: self.number, ts_ns, tid, cpu, state_only, params, told: None }),
         ))
     }
 

@@ -4,18 +4,19 @@ use std::fs;
 
 use aya::{
     Btf, Ebpf, EbpfLoader, Endianness, VerifierLogLevel, include_bytes_aligned,
-    maps::{MapData, PerCpuArray, ProgramArray, RingBuf},
+    maps::{Array, MapData, PerCpuArray, ProgramArray, RingBuf},
     programs::{BtfTracePoint, Iter, ProgramError},
 };
 use monitor_ebpf::{
     immediate::Group,
     offsets::Need,
-    settings::{Class, SeccompMethod},
+    settings::{Class, SeccompMethod, Wanted},
 };
 use thiserror::Error;
 use zerocopy::IntoBytes as _;
 
 use super::{immediate, offsets, privileges, settings};
+use crate::rules::EventTypes;
 
 /// Where the kernel describes its types.
 pub const VMLINUX_BTF: &str = "/sys/kernel/btf/vmlinux";
@@ -51,6 +52,8 @@ pub struct Settings {
     pub ring_bytes: u32,
     /// How denied system calls are found.
     pub seccomp: SeccompChoice,
+    /// Events that the rules name: calls that become one of them are sent.
+    pub wanted: EventTypes,
     /// Name of the node, instead of the host name.
     pub node_name: Option<String>,
     /// Print the programs' own debug lines (needs a build with the feature `bpf-log`).
@@ -59,7 +62,13 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { ring_bytes: 8 << 20, seccomp: SeccompChoice::Auto, node_name: None, bpf_log: false }
+        Self {
+            ring_bytes: 8 << 20,
+            seccomp: SeccompChoice::Auto,
+            wanted: EventTypes::NONE,
+            node_name: None,
+            bpf_log: false,
+        }
     }
 }
 
@@ -114,16 +123,16 @@ struct Entry {
 enum Place {
     /// Attached to its tracepoint.
     Attach,
-    /// Put behind `sys_exit` for these classes.
-    Classes(&'static [Class]),
+    /// Put behind `sys_exit` for this class.
+    Class(Class),
 }
 
 const fn attach(program: &'static str, tracepoint: &'static str) -> Entry {
     Entry { program, tracepoint, place: Place::Attach }
 }
 
-const fn behind(program: &'static str, classes: &'static [Class]) -> Entry {
-    Entry { program, tracepoint: "sys_exit", place: Place::Classes(classes) }
+const fn behind(program: &'static str, class: Class) -> Entry {
+    Entry { program, tracepoint: "sys_exit", place: Place::Class(class) }
 }
 
 /// Programs of every configuration. Process hooks come first: what they tell is needed to understand the rest.
@@ -134,15 +143,13 @@ const ALWAYS: &[Entry] = &[
     attach("cgroup_attach_task", "cgroup_attach_task"),
     attach("signal_generate", "signal_generate"),
     attach("sched_process_exec", "sched_process_exec"),
-    behind("sys_exit_open", &[Class::OPEN_FLAGS_1, Class::OPEN_FLAGS_2, Class::OPEN_ANY]),
+    behind("sys_exit_call", Class::CALL),
 ];
 
 /// Programs of each way to find denied calls.
 fn seccomp_programs(method: u32) -> &'static [Entry] {
     match method {
-        SeccompMethod::EXIT => {
-            const { &[behind("sys_exit_seccomp", &[Class::SECCOMP]), attach("sys_exit", "sys_exit")] }
-        }
+        SeccompMethod::EXIT => const { &[behind("sys_exit_seccomp", Class::SECCOMP), attach("sys_exit", "sys_exit")] },
         // sys_enter first: a call that enters before it is attached is not taken for a denied one (the task is not yet
         // watched), one that leaves would be.
         SeccompMethod::PAIR => const { &[attach("sys_enter_pair", "sys_enter"), attach("sys_exit_pair", "sys_exit")] },
@@ -157,9 +164,14 @@ pub struct Loaded {
     ids: Option<Btf>,
     /// Keeps the tail-call table: without a reference from user space the kernel empties it.
     _classes: ProgramArray<MapData>,
+    /// Which calls are wanted.
+    wanted: Array<MapData, WantedBytes>,
     /// How denied system calls are found.
     pub seccomp_method: u32,
 }
+
+/// [`Wanted`] as a map's value.
+type WantedBytes = [u8; size_of::<Wanted>()];
 
 /// An attached program that does nothing, on the hook that all system calls pass: what a sensor there costs at least.
 pub fn baseline() -> Result<Ebpf, SensorError> {
@@ -230,10 +242,23 @@ pub fn load(choice: &Settings) -> Result<Loaded, SensorError> {
         .map_err(|error| SensorError::Object(chain(&error)))?;
     let mut classes = take_classes(&mut ebpf)?;
     start_log(&mut ebpf, choice.bpf_log)?;
+    let mut wanted = take_wanted(&mut ebpf)?;
+    want(&mut wanted, choice.wanted)?;
     for entry in ALWAYS.iter().chain(seccomp_programs(method)) {
         place(&mut ebpf, &ids, &mut classes, entry)?;
     }
-    Ok(Loaded { ebpf, ids: Some(ids), _classes: classes, seccomp_method: method })
+    Ok(Loaded { ebpf, ids: Some(ids), _classes: classes, wanted, seccomp_method: method })
+}
+
+fn take_wanted(ebpf: &mut Ebpf) -> Result<Array<MapData, WantedBytes>, SensorError> {
+    let map = ebpf.take_map("WANTED").ok_or_else(|| SensorError::Object("no map WANTED".into()))?;
+    Array::try_from(map).map_err(|error| SensorError::Object(error.to_string()))
+}
+
+/// Tells the programs which calls to send.
+fn want(map: &mut Array<MapData, WantedBytes>, types: EventTypes) -> Result<(), SensorError> {
+    let value: WantedBytes = zerocopy::transmute!(settings::wanted(types));
+    map.set(0, value, 0).map_err(|error| SensorError::Object(chain(&error)))
 }
 
 /// Looks the members up; fails if one is missing without which nothing works.
@@ -274,11 +299,9 @@ fn place(ebpf: &mut Ebpf, ids: &Btf, classes: &mut ProgramArray<MapData>, entry:
         Place::Attach => {
             program.attach().map_err(|error| refused(&error))?;
         }
-        Place::Classes(slots) => {
-            for class in slots {
-                let fd = program.fd().map_err(|error| refused(&error))?;
-                classes.set(u32::from(class.0), fd, 0).map_err(|error| refused(&error))?;
-            }
+        Place::Class(class) => {
+            let fd = program.fd().map_err(|error| refused(&error))?;
+            classes.set(class.0, fd, 0).map_err(|error| refused(&error))?;
         }
     }
     Ok(())
@@ -329,6 +352,11 @@ impl Loaded {
     pub(super) fn ring(&mut self) -> Result<RingBuf<MapData>, SensorError> {
         let map = self.ebpf.take_map("RECORDS").ok_or_else(|| SensorError::Object("no map RECORDS".into()))?;
         RingBuf::try_from(map).map_err(|error| SensorError::Object(error.to_string()))
+    }
+
+    /// Changes which calls are sent.
+    pub(super) fn want(&mut self, types: EventTypes) -> Result<(), SensorError> {
+        want(&mut self.wanted, types)
     }
 
     pub(super) fn counters(&mut self) -> Result<PerCpuArray<MapData, u64>, SensorError> {

@@ -30,6 +30,7 @@ use rustix::{
 
 use crate::{
     record,
+    rules::EventTypes,
     source::{Source, SourceError, Status},
 };
 use load::{Loaded, SensorError, Settings};
@@ -68,6 +69,11 @@ impl Sensor {
     pub fn detach(&mut self) {
         self.observe_loss();
         self.loaded = None;
+    }
+
+    /// Changes which calls the kernel sends: those that become events of these types, and what is always needed.
+    pub fn want(&mut self, types: EventTypes) -> Result<(), SensorError> {
+        self.loaded.as_mut().map_or(Ok(()), |loaded| loaded.want(types))
     }
 
     /// Counters since the start.

@@ -1,11 +1,16 @@
-//! Fills in what the programs are told at load time: system call numbers and classes of this machine.
+//! Fills in what the programs are told at load time: system call numbers of this machine, what to collect of each call, and which
+//! are wanted.
 
 use monitor_ebpf::{
     offsets::{MISSING, Offsets},
-    settings::{CLASS_TABLE_LEN, Class, SeccompMethod, Settings, Table},
+    settings::{CALLS, Plan, SeccompMethod, Settings, Table, Wanted},
 };
 
-use crate::syscall::{self, Arch};
+use crate::{
+    event::EventType,
+    rules::EventTypes,
+    syscall::{self, Arch, calls},
+};
 
 /// `TS_COMPAT` in `thread_info.status` (x86).
 const TS_COMPAT: u32 = 2;
@@ -16,34 +21,51 @@ const X32_BIT: u32 = 0x4000_0000;
 /// Bits in a word of the kernel's bitmaps.
 const WORD_BITS: u32 = 64;
 
-/// The open family and where its flags argument is.
-const OPEN_CLASSES: &[(&str, Class)] = &[
-    ("open", Class::OPEN_FLAGS_1),
-    ("openat", Class::OPEN_FLAGS_2),
-    ("openat2", Class::OPEN_ANY),
-    ("creat", Class::OPEN_ANY),
+/// Calls that are wanted whatever the rules are, because what is known of processes rests on them.
+const ALWAYS: &[(&str, u8)] = &[
+    ("open", Wanted::WRITERS),
+    ("openat", Wanted::WRITERS),
+    ("openat2", Wanted::WRITERS),
+    ("creat", Wanted::WRITERS),
+    ("chdir", Wanted::ALL),
+    ("fchdir", Wanted::ALL),
 ];
+
+/// This machine's tables: of the 64-bit entry, and of the 32-bit one.
+const ARCHES: (Arch, Arch) =
+    if cfg!(target_arch = "aarch64") { (Arch::Aarch64, Arch::Arm) } else { (Arch::X86_64, Arch::I386) };
+
+/// What the programs are to send for events of these types.
+pub fn wanted(types: EventTypes) -> Wanted {
+    let mut wanted = Wanted::NOTHING;
+    let named = types.iter().map(|event_type| (event_type.name(), Wanted::ALL));
+    let told = named.filter(|(name, _)| EventType::find(name).is_some_and(syscall::is_told));
+    for (name, level) in ALWAYS.iter().copied().chain(told) {
+        for (arch, table) in [(ARCHES.0, &mut wanted.native), (ARCHES.1, &mut wanted.compat)] {
+            let index = syscall::number(arch, name).and_then(|nr| usize::try_from(nr).ok());
+            if let Some(index) = index
+                && let (Some(slot), Some(either)) = (table.get_mut(index), wanted.either.get_mut(index))
+            {
+                *slot = level.max(*slot);
+                *either = level.max(*either);
+            }
+        }
+    }
+    wanted
+}
 
 /// Settings for this machine.
 pub fn for_machine(offsets: &Offsets, method: u32, agent_tgid: u32) -> Settings {
-    let (native, compat, compat_mask, nr_mask) = if cfg!(target_arch = "aarch64") {
-        (Arch::Aarch64, Arch::Arm, TIF_32BIT, u32::MAX)
-    } else {
-        (Arch::X86_64, Arch::I386, TS_COMPAT, !X32_BIT)
-    };
+    let (compat_mask, nr_mask) =
+        if cfg!(target_arch = "aarch64") { (TIF_32BIT, u32::MAX) } else { (TS_COMPAT, !X32_BIT) };
     let mut settings = Settings {
         compat_mask,
         nr_mask,
         seccomp_method: method,
         agent_tgid,
-        wanted: [0; CLASS_TABLE_LEN],
-        native: table(native, offsets.allow_native_size),
-        compat: table(compat, offsets.allow_compat_size),
+        native: table(ARCHES.0, offsets.allow_native_size),
+        compat: table(ARCHES.1, offsets.allow_compat_size),
     };
-    let classes = settings.native.classes.iter().zip(&settings.compat.classes);
-    for (wanted, (native, compat)) in settings.wanted.iter_mut().zip(classes) {
-        *wanted = u8::from(*native != Class::NONE || *compat != Class::NONE);
-    }
     if method == SeccompMethod::OFF {
         settings.native.bitmap_limit = 0;
         settings.compat.bitmap_limit = 0;
@@ -53,13 +75,13 @@ pub fn for_machine(offsets: &Offsets, method: u32, agent_tgid: u32) -> Settings 
 
 fn table(arch: Arch, bitmap_bytes: u32) -> Table {
     let number = |name| syscall::number(arch, name).unwrap_or(u32::MAX);
-    let mut classes = [Class::NONE; CLASS_TABLE_LEN];
-    for (name, class) in OPEN_CLASSES {
-        if let Some(slot) = usize::try_from(number(name)).ok().and_then(|nr| classes.get_mut(nr)) {
-            *slot = *class;
+    let mut plans = [Plan::EMPTY; CALLS];
+    for call in calls::CALLS {
+        if let Some(slot) = usize::try_from(number(call.name)).ok().and_then(|nr| plans.get_mut(nr)) {
+            *slot = call.plan;
         }
     }
-    Table { seccomp: number("seccomp"), prctl: number("prctl"), bitmap_limit: bitmap_limit(bitmap_bytes), classes }
+    Table { seccomp: number("seccomp"), prctl: number("prctl"), bitmap_limit: bitmap_limit(bitmap_bytes), plans }
 }
 
 /// The kernel sets the bits past its last call in the bitmap's last word, so that word is left out: a few of the newest
@@ -80,11 +102,22 @@ mod tests {
     }
 
     #[test]
-    fn opens_are_classed_by_where_their_flags_are() {
+    fn plans_stand_at_the_numbers_of_their_calls() {
         let table = table(Arch::X86_64, 64);
-        assert_eq!(table.classes[2], Class::OPEN_FLAGS_1);
-        assert_eq!(table.classes[257], Class::OPEN_FLAGS_2);
-        assert_eq!(table.classes[0], Class::NONE);
+        assert_eq!((table.plans[257].texts[0], table.plans[257].descriptor), (1, Plan::RESULT));
+        assert_eq!(table.plans[0], Plan::EMPTY);
         assert_eq!((table.seccomp, table.prctl), (317, 157));
+    }
+
+    #[test]
+    fn what_rules_name_is_wanted_and_what_drift_needs_always() {
+        let mut types = EventTypes::NONE;
+        types.insert_named(EventType::find("connect").unwrap());
+        types.insert_named(EventType::find("personality").unwrap());
+        let wanted = wanted(types);
+        let (connect, personality, openat, read) = (42, 135, 257, 0);
+        assert_eq!([connect, personality, openat, read].map(|nr| wanted.native[nr]), [2, 2, 1, 0]);
+        assert_eq!(wanted.compat[362], Wanted::ALL, "connect of 32-bit programs");
+        assert_eq!((wanted.either[42], wanted.either[362]), (2, 2));
     }
 }

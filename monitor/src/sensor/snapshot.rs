@@ -20,6 +20,8 @@ use crate::record::{self, SessionFacts};
 const MAX_CGROUPS: usize = 65_536;
 /// Depth of the cgroup tree that is followed.
 const MAX_DEPTH: usize = 32;
+/// Users and groups that are told of.
+const MAX_USERS: usize = 4096;
 /// Longest argument area that is read.
 const ARGUMENTS_BYTES: u64 = 4095;
 /// Inode number of the initial pid namespace: a constant of the kernel (`PROC_PID_INIT_INO`).
@@ -34,6 +36,8 @@ pub(super) fn take(loaded: &mut Loaded, node_name: Option<&str>) -> Result<Vec<V
     if let Some(root) = cgroup2() {
         cgroups(&root, &mut records);
     }
+    users(&fs::read_to_string("/etc/passwd").unwrap_or_default(), &mut records);
+    groups(&fs::read_to_string("/etc/group").unwrap_or_default(), &mut records);
     let bytes = loaded.tasks()?;
     for chunk in bytes.chunks_exact(size_of::<TaskRecord>()) {
         if let Ok(fixed) = TaskRecord::read_from_bytes(chunk) {
@@ -57,6 +61,31 @@ fn session(node_name: Option<&str>) -> SessionFacts {
         kernel_release: uname.release().to_string_lossy().into_owned(),
         boot_id: fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned(),
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+    }
+}
+
+/// Users of the host: `passwd(5)`.
+fn users(passwd: &str, records: &mut Vec<Vec<u8>>) {
+    for line in passwd.lines().take(MAX_USERS) {
+        let mut parts = line.split(':');
+        let (name, _, uid, gid, _, home, shell) =
+            (parts.next(), parts.next(), parts.next(), parts.next(), parts.next(), parts.next(), parts.next());
+        let number = |text: Option<&str>| text.and_then(|text| text.parse().ok());
+        if let (Some(name), Some(uid), Some(gid)) = (name, number(uid), number(gid)) {
+            let texts = [Some(name), home, shell].map(|text| text.unwrap_or_default().as_bytes());
+            records.push(record::user(ktime_ns(), uid, gid, texts));
+        }
+    }
+}
+
+/// Groups of the host: `group(5)`.
+fn groups(group: &str, records: &mut Vec<Vec<u8>>) {
+    for line in group.lines().take(MAX_USERS) {
+        let mut parts = line.split(':');
+        let (name, gid) = (parts.next(), parts.nth(1).and_then(|text| text.parse().ok()));
+        if let (Some(name), Some(gid)) = (name, gid) {
+            records.push(record::group(ktime_ns(), gid, name.as_bytes()));
+        }
     }
 }
 
@@ -125,6 +154,20 @@ mod tests {
                       27 25 0:24 / /sys/fs/cgroup/unified rw,nosuid shared:4 - cgroup2 cgroup2 rw\n";
         assert_eq!(cgroup2_mount(hybrid), Some(PathBuf::from("/sys/fs/cgroup/unified")));
         assert_eq!(cgroup2_mount("nonsense\n"), None);
+    }
+
+    #[test]
+    fn users_and_groups_are_told_and_odd_lines_are_not() {
+        let mut records = Vec::new();
+        users("root:x:0:0:root:/root:/bin/bash\nno numbers\nsvc:x:7:8::/:\n+::::::\n", &mut records);
+        groups("root:x:0:\nodd\nadm:x:4:a,b\n", &mut records);
+        let told: Vec<_> = records.iter().map(|bytes| crate::decode::decode(bytes).unwrap().body).collect();
+        let names = told.iter().map(|body| match body {
+            crate::event::Body::ListedUser(user) => (user.uid, user.name),
+            crate::event::Body::ListedGroup(group) => (group.gid, group.name),
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(names.collect::<Vec<_>>(), [(0, &b"root"[..]), (7, b"svc"), (0, b"root"), (4, b"adm")]);
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod recorded;
 pub mod socket;
 pub mod thread;
 pub mod threads;
+mod told;
 pub mod user;
 pub mod writer;
 
@@ -105,18 +106,18 @@ impl State {
             Body::CgroupAttach(attach) => {
                 self.moved(ThreadKey::process(attach.target_tgid, attach.target_start_ns), attach.target_cgroup_id);
             }
-            Body::Open(open) => {
-                self.known(header, &open.comm);
-                if let Some(process) = self.threads.get(ThreadKey::of(header)) {
-                    self.writers.insert(header.ktime_ns, process, open);
-                }
-            }
             Body::SeccompCall(call) => {
                 self.known(header, &call.comm);
+            }
+            Body::Call(call) if let Some(told) = &call.told => {
+                self.told_call(header, call, told);
+                self.threads.expire(header.ktime_ns);
+                return;
             }
             Body::Exit(_)
             | Body::Sigsys(_)
             | Body::SeccompFilter(..)
+            | Body::Syscall(_)
             | Body::Loss(_)
             | Body::End(_)
             | Body::Rules(_) => {}
@@ -143,7 +144,7 @@ impl State {
                 if self.first_ns == 0 && !call.info.category.is(Category::METAEVENT) {
                     self.first_ns = call.ts_ns;
                 }
-                self.call(call);
+                self.call(ThreadKey::exact(call.tid), call);
                 return;
             }
             _ => {}

@@ -380,7 +380,8 @@ impl Threads {
         if let Some(known) = self.table.get_mut(&key) {
             let old_parent = known.parent;
             let (children, ended_ns) = (known.children, known.ended_ns);
-            **known = Thread { children, ended_ns, ..thread };
+            let descriptors = std::mem::take(&mut known.descriptors);
+            **known = Thread { children, ended_ns, descriptors, ..thread };
             // The parent at the fork says more than the reaper that may be the parent by now.
             if old_parent == ThreadKey::default() {
                 self.count_child(parent, true);

@@ -7,7 +7,7 @@ use std::{collections::VecDeque, sync::Arc};
 use hashbrown::HashMap;
 
 use super::thread::{Image, Thread, ThreadKey};
-use crate::event::{Open, path::until_nul};
+use crate::event::{path::until_nul, syscall::Syscall};
 
 /// Files remembered; the oldest is forgotten first.
 const MAX_FILES: usize = 16_384;
@@ -57,15 +57,16 @@ impl Writers {
         self.by_file.get(&key)
     }
 
-    pub(super) fn insert(&mut self, ktime_ns: u64, process: &Thread, open: &Open<'_>) {
-        let key = FileKey { dev: open.file.dev, ino: open.file.ino };
+    pub(super) fn insert(&mut self, ktime_ns: u64, process: &Thread, open: &Syscall<'_>) {
+        let file = &open.record.file;
+        let key = FileKey { dev: file.dev, ino: file.ino };
         self.serial += 1;
         let writer = Writer {
             ktime_ns,
             process: process.key,
             vpid: process.task.vpid,
             uid: process.uid,
-            comm: until_nul(&open.comm).to_vec(),
+            comm: until_nul(&open.record.comm).to_vec(),
             image: Arc::clone(&process.image),
             path: open.path.to_absolute(),
             serial: self.serial,
@@ -87,7 +88,7 @@ mod tests {
     use zerocopy::FromZeros as _;
 
     use super::*;
-    use crate::{decode::decode, record::builder, state::State};
+    use crate::{record::builder, state::State};
     use monitor_ebpf::record::FileFacts;
 
     fn file(ino: u64) -> FileFacts {
@@ -102,7 +103,7 @@ mod tests {
             builder::open(5, "/tmp/b", file(77)),
             builder::exec(5, 1, "/bin/true", &["true"]),
         ] {
-            state.apply(&decode(&bytes).unwrap());
+            builder::apply(&mut state, &bytes);
         }
         let writer = state.writers.get(FileKey { dev: 1, ino: 77 }).unwrap();
         assert_eq!((writer.image.command_line(), &writer.path[..]), (&b"cp a b"[..], &b"/tmp/b"[..]));
@@ -112,7 +113,7 @@ mod tests {
     fn the_table_is_bounded_and_keeps_the_newest() {
         let mut state = State::default();
         for ino in 0..MAX_FILES as u64 + 5 {
-            state.apply(&decode(&builder::open(5, "/tmp/b", file(ino))).unwrap());
+            builder::apply(&mut state, &builder::open(5, "/tmp/b", file(ino)));
         }
         assert!(state.writers.get(FileKey { dev: 1, ino: 4 }).is_none());
         assert!(state.writers.get(FileKey { dev: 1, ino: 5 }).is_some());

@@ -72,11 +72,11 @@ fn with<T>(code: Code, params: &[&[u8]], look: impl FnOnce(&Context<'_>) -> T) -
         number: 1,
         state_only: false,
         params: Params::new(&lengths, &values, false),
+        told: None,
     };
     let event = Event::unrecorded(TS_NS, TID, Body::Call(call));
     state.apply(&event);
-    let mut scratch = Vec::new();
-    look(&Context::new(&state, &event, 1, None, &mut scratch).unwrap())
+    look(&Context::new(&state, &event, 1, None).unwrap())
 }
 
 /// A field as rules write it.

@@ -20,11 +20,6 @@ use crate::{
 
 const SECOND: u64 = 1_000_000_000;
 
-/// `O_ACCMODE` and two of its values: `include/uapi/asm-generic/fcntl.h`.
-const ACCESS_MODE: u32 = 3;
-const READ_ONLY: u32 = 0;
-const WRITE_ONLY: u32 = 1;
-
 fields! {
     "evt.num", Uint, [], None, "1-based counter of events delivered by the reader.", "4711"
         => Source::One(|c, _| Some(Value::Uint(c.number)));
@@ -97,21 +92,21 @@ fields! {
         });
     "syscall.type", Text, [], None, "Syscall name, null for non-syscall events.", "openat"
         => Source::One(|c, _| is_syscall(c).then(|| Value::text(c.event_type.name())));
-    "evt.category", Text, [CAPTURE], None, "Low-bits category name (file, net, IPC, memory, process...); I/O categories resolve by fd type to file/net/ipc.", "file"
+    "evt.category", Text, [], None, "Low-bits category name (file, net, IPC, memory, process...); I/O categories resolve by fd type to file/net/ipc.", "file"
         => Source::One(|c, _| Some(Value::text(category(c, c.event.call()?))));
-    "evt.cpu", Int16, [CAPTURE], None, "CPU id stored with the event block.", "3"
+    "evt.cpu", Int16, [], None, "CPU id stored with the event block.", "3"
         => Source::One(|c, _| c.event.call().map(|call| Value::Int(call.cpu.cast_signed().into())));
-    "evt.args", Text, [CAPTURE], None, "All params as name=value, resolved text in parentheses; empty for generic events.", "res=0 fd=3(<f>/etc/passwd)"
+    "evt.args", Text, [], None, "All params as name=value, resolved text in parentheses; empty for generic events.", "res=0 fd=3(<f>/etc/passwd)"
         => Source::One(|c, _| arguments::all(c));
-    "evt.arg", Text, [CAPTURE], Name, "Param by name (evt.arg.NAME) or index (evt.arg[N]); resolved text preferred over raw text.", "O_RDONLY|O_CLOEXEC"
+    "evt.arg", Text, [], Name, "Param by name (evt.arg.NAME) or index (evt.arg[N]); resolved text preferred over raw text.", "O_RDONLY|O_CLOEXEC"
         => Source::One(arguments::argument);
-    "evt.rawarg", Text, [NO_FIELD NO_TRANSFORMER CAPTURE], Name, "Param by name with native type; type taken from first longest name match in table, re-set per event.", "4096"
+    "evt.rawarg", Text, [NO_FIELD NO_TRANSFORMER], Name, "Param by name with native type; type taken from first longest name match in table, re-set per event.", "4096"
         => Source::One(arguments::native);
-    "evt.info", Text, [CAPTURE], None, "Same as evt.args.", "res=0 fd=3(<f>/etc/passwd)"
+    "evt.info", Text, [], None, "Same as evt.args.", "res=0 fd=3(<f>/etc/passwd)"
         => Source::One(|c, _| arguments::all(c));
     "evt.buffer", Bytes, [CAPTURE], None, "Bytes of the param named data.", "GET / HTTP/1.1"
         => Source::One(|c, _| arguments::buffer(c));
-    "evt.buflen", Uint, [CAPTURE], None, "Return value of an I/O event when >= 0 and fd known.", "512"
+    "evt.buflen", Uint, [], None, "Return value of an I/O event when >= 0 and fd known.", "512"
         => Source::One(|c, _| moved_bytes(c, None, |_| true));
     "evt.res", Text, [], None, "SUCCESS if result >= 0 else errno name of param 0.", "SUCCESS"
         => Source::One(|c, _| result_text(c));
@@ -119,23 +114,23 @@ fields! {
         => Source::One(|c, _| c.result().map(Value::Int));
     "evt.failed", Bool, [], None, "Whether result < 0.", "false"
         => Source::One(|c, _| c.result().map(|ret| Value::Bool(ret < 0)));
-    "evt.is_io", Bool, [CAPTURE], None, "Whether it is one of the events flagged reads or writes fd.", "true"
+    "evt.is_io", Bool, [], None, "Whether it is one of the events flagged reads or writes fd.", "true"
         => Source::One(|c, _| c.event.call().map(|call| Value::Bool(call.info.flags.has(Flags::READS_FROM_FD | Flags::WRITES_TO_FD))));
-    "evt.is_io_read", Bool, [CAPTURE], None, "Whether it is one of the events flagged reads fd.", "true"
+    "evt.is_io_read", Bool, [], None, "Whether it is one of the events flagged reads fd.", "true"
         => Source::One(|c, _| c.event.call().map(|call| Value::Bool(call.info.flags.has(Flags::READS_FROM_FD))));
-    "evt.is_io_write", Bool, [CAPTURE], None, "Whether it is one of the events flagged writes fd.", "true"
+    "evt.is_io_write", Bool, [], None, "Whether it is one of the events flagged writes fd.", "true"
         => Source::One(|c, _| c.event.call().map(|call| Value::Bool(call.info.flags.has(Flags::WRITES_TO_FD))));
-    "evt.io_dir", Text, [CAPTURE], None, "Text write or read (code), null otherwise.", "read"
+    "evt.io_dir", Text, [], None, "Text write or read (code), null otherwise.", "read"
         => Source::One(|c, _| {
             let flags = c.event.call()?.info.flags;
             let reads = flags.has(Flags::READS_FROM_FD).then(|| Value::text("read"));
             if flags.has(Flags::WRITES_TO_FD) { Some(Value::text("write")) } else { reads }
         });
-    "evt.is_wait", Bool, [CAPTURE], None, "Whether it is one of the events flagged waits.", "true"
+    "evt.is_wait", Bool, [], None, "Whether it is one of the events flagged waits.", "true"
         => Source::One(|c, _| c.event.call().map(|call| Value::Bool(call.info.flags.has(Flags::WAITS))));
     "evt.wait_latency", Duration, [DEPRECATED], None, "Deprecated, constant 0.", "1500000000"
         => Source::One(|_, _| Some(Value::Uint(0)));
-    "evt.is_syslog", Bool, [CAPTURE], None, "Whether a write to an fd whose name contains /dev/log.", "true"
+    "evt.is_syslog", Bool, [], None, "Whether a write to an fd whose name contains /dev/log.", "true"
         => Source::One(|c, _| {
             let writes = c.event.call()?.info.flags.has(Flags::WRITES_TO_FD);
             let is_log = |fd: &Descriptor| memmem::find(&fd.name, b"/dev/log").is_some();
@@ -145,19 +140,19 @@ fields! {
         => Source::One(|_, _| Some(Value::Uint(1)));
     "evt.count.error", Uint32, [], None, "1 if failed.", "1"
         => Source::One(|c, _| failures(c));
-    "evt.count.error.file", Uint32, [CAPTURE], None, "1 if failed and fd is file/dir, or open-family without fd.", "1"
+    "evt.count.error.file", Uint32, [], None, "1 if failed and fd is file/dir, or open-family without fd.", "1"
         => Source::One(|c, _| match c.descriptor {
             Some(fd) => is_of_files(fd).then(|| failures(c)).flatten(),
             None => opens_file(c.event.call()?.info.code).then(|| failures(c)).flatten(),
         });
-    "evt.count.error.net", Uint32, [CAPTURE], None, "1 if failed and fd is socket, or accept/connect without fd.", "1"
+    "evt.count.error.net", Uint32, [], None, "1 if failed and fd is socket, or accept/connect without fd.", "1"
         => Source::One(|c, _| match c.descriptor {
             Some(fd) => is_socket(fd).then(|| failures(c)).flatten(),
             None => opens_connection(c.event.call()?.info.code).then(|| failures(c)).flatten(),
         });
-    "evt.count.error.memory", Uint32, [CAPTURE], None, "1 if failed and category is memory.", "1"
+    "evt.count.error.memory", Uint32, [], None, "1 if failed and category is memory.", "1"
         => Source::One(|c, _| (c.event.call()?.info.category.kind == Kind::Memory).then(|| failures(c)).flatten());
-    "evt.count.error.other", Uint32, [CAPTURE], None, "1 if failed and none of the above.", "1"
+    "evt.count.error.other", Uint32, [], None, "1 if failed and none of the above.", "1"
         => Source::One(|c, _| {
             let info = c.event.call()?.info;
             let is_counted = match c.descriptor {
@@ -168,12 +163,12 @@ fields! {
         });
     "evt.count.exit", Uint32, [], None, "1 for exit events.", "1"
         => Source::One(|c, _| c.event.call().is_none_or(|call| call.info.code.is_exit()).then_some(Value::Uint(1)));
-    "evt.count.procinfo", Uint32, [CAPTURE], None, "1 for procinfo of main threads (table only).", "1"
+    "evt.count.procinfo", Uint32, [], None, "1 for procinfo of main threads (table only).", "1"
         => Source::One(|c, _| {
             let is_procinfo = c.event.call()?.info.code == Code::PROCINFO_E;
             Some(Value::Uint((is_procinfo && c.thread.is_some_and(Thread::is_leader)).into()))
         });
-    "evt.count.threadinfo", Uint32, [CAPTURE], None, "1 for procinfo events (table only).", "1"
+    "evt.count.threadinfo", Uint32, [], None, "1 for procinfo events (table only).", "1"
         => Source::One(|c, _| c.event.call().map(|call| Value::Uint((call.info.code == Code::PROCINFO_E).into())));
     "evt.around", Uint, [FILTER_ONLY NO_FIELD NO_TRANSFORMER], Needed, "Filter only: evt.around[T]=D, within D milliseconds of T (ns).", "5000"
         => Source::One(|c, argument| {
@@ -184,38 +179,32 @@ fields! {
             };
             Some(Value::Uint(c.time_ns().abs_diff(around)))
         });
-    "evt.abspath", Text, [CAPTURE], None, "Absolute path from dirfd+name params; .src/.dst for two-path calls.", "/etc/passwd"
+    "evt.abspath", Text, [], None, "Absolute path from dirfd+name params; .src/.dst for two-path calls.", "/etc/passwd"
         => Source::One(|c, _| absolute_path(c, false));
-    "evt.abspath.src", Text, [CAPTURE], None, "Of a two-path call, the first path.", "/etc/passwd"
+    "evt.abspath.src", Text, [], None, "Of a two-path call, the first path.", "/etc/passwd"
         => Source::One(|c, _| absolute_path(c, false));
-    "evt.abspath.dst", Text, [CAPTURE], None, "Of a two-path call, the second path.", "/etc/passwd"
+    "evt.abspath.dst", Text, [], None, "Of a two-path call, the second path.", "/etc/passwd"
         => Source::One(|c, _| absolute_path(c, true));
-    "evt.buflen.in", Uint, [CAPTURE], None, "Buflen of read events (table only).", "1024"
+    "evt.buflen.in", Uint, [], None, "Buflen of read events (table only).", "1024"
         => Source::One(|c, _| moved_bytes(c, Some(Kind::IoRead), |_| true));
-    "evt.buflen.out", Uint, [CAPTURE], None, "Buflen of write events (table only).", "1024"
+    "evt.buflen.out", Uint, [], None, "Buflen of write events (table only).", "1024"
         => Source::One(|c, _| moved_bytes(c, Some(Kind::IoWrite), |_| true));
-    "evt.buflen.file", Uint, [CAPTURE], None, "Buflen of file I/O (table only).", "1024"
+    "evt.buflen.file", Uint, [], None, "Buflen of file I/O (table only).", "1024"
         => Source::One(|c, _| moved_bytes(c, None, |fd| fd.kind.is_file()));
-    "evt.buflen.file.in", Uint, [CAPTURE], None, "Buflen of file reads (table only).", "1024"
+    "evt.buflen.file.in", Uint, [], None, "Buflen of file reads (table only).", "1024"
         => Source::One(|c, _| moved_bytes(c, Some(Kind::IoRead), |fd| fd.kind.is_file()));
-    "evt.buflen.file.out", Uint, [CAPTURE], None, "Buflen of file writes (table only).", "1024"
+    "evt.buflen.file.out", Uint, [], None, "Buflen of file writes (table only).", "1024"
         => Source::One(|c, _| moved_bytes(c, Some(Kind::IoWrite), |fd| fd.kind.is_file()));
-    "evt.buflen.net", Uint, [CAPTURE], None, "Buflen of IP socket I/O (table only).", "1024"
+    "evt.buflen.net", Uint, [], None, "Buflen of IP socket I/O (table only).", "1024"
         => Source::One(|c, _| moved_bytes(c, None, is_inet));
-    "evt.buflen.net.in", Uint, [CAPTURE], None, "Buflen of IP socket reads (table only).", "1024"
+    "evt.buflen.net.in", Uint, [], None, "Buflen of IP socket reads (table only).", "1024"
         => Source::One(|c, _| moved_bytes(c, Some(Kind::IoRead), is_inet));
-    "evt.buflen.net.out", Uint, [CAPTURE], None, "Buflen of IP socket writes (table only).", "1024"
+    "evt.buflen.net.out", Uint, [], None, "Buflen of IP socket writes (table only).", "1024"
         => Source::One(|c, _| moved_bytes(c, Some(Kind::IoWrite), is_inet));
     "evt.is_open_read", Bool, [], None, "Whether open/openat/openat2/open_by_handle_at flags have the PPM RDONLY bit.", "true"
-        => Source::One(|c, _| match c.open() {
-            Some(open) => Some(Value::Bool(open.open_flags & ACCESS_MODE != WRITE_ONLY)),
-            None => Some(opened(c, |_, flags| flags & ppm::READ_ONLY != 0)),
-        });
+        => Source::One(|c, _| Some(opened(c, |_, flags| flags & ppm::READ_ONLY != 0)));
     "evt.is_open_write", Bool, [], None, "Whether those flags have the PPM WRONLY bit (RDWR sets both).", "true"
-        => Source::One(|c, _| match c.open() {
-            Some(open) => Some(Value::Bool(open.open_flags & ACCESS_MODE != READ_ONLY)),
-            None => Some(opened(c, |_, flags| flags & ppm::WRITE_ONLY != 0)),
-        });
+        => Source::One(|c, _| Some(opened(c, |_, flags| flags & ppm::WRITE_ONLY != 0)));
     "evt.infra.docker.name", Text, [], None, "Docker event name from an infra event (table only).", "start"
         => Source::Refused("infrastructure events were dropped by Docker integrations long ago");
     "evt.infra.docker.container.id", Text, [], None, "Container id from an infra event (table only).", "3ad7b26ded6d"
@@ -224,9 +213,9 @@ fields! {
         => Source::Refused("infrastructure events were dropped by Docker integrations long ago");
     "evt.infra.docker.container.image", Text, [], None, "Image from an infra event (table only).", "nginx"
         => Source::Refused("infrastructure events were dropped by Docker integrations long ago");
-    "evt.is_open_exec", Bool, [CAPTURE], None, "Whether open with CREAT/TMPFILE (or creat) and mode has any x bit.", "true"
+    "evt.is_open_exec", Bool, [], None, "Whether open with CREAT/TMPFILE (or creat) and mode has any x bit.", "true"
         => Source::One(|c, _| Some(opened(c, is_made_executable)));
-    "evt.is_open_create", Bool, [CAPTURE], None, "Whether F_CREATED bit set, or TMPFILE and success.", "true"
+    "evt.is_open_create", Bool, [], None, "Whether F_CREATED bit set, or TMPFILE and success.", "true"
         => Source::One(|c, _| Some(opened(c, is_made)));
     "util.cnt", Uint, [], None, "Incrementing counter.", "1"
         => Source::Refused("a counter would make findings depend on what was looked at before");

@@ -7,7 +7,6 @@ use std::{borrow::Cow, net::IpAddr};
 use super::{Argument, Source, arguments, fields, rendering};
 use crate::{
     context::Context,
-    drift,
     event::{
         address::Ends,
         path::concatenate,
@@ -22,138 +21,105 @@ use crate::{
 
 fields! {
     "fd.num", Int, [], None, "Fd number of the event.", "3"
-        => Source::One(|c, _| match c.open() {
-            Some(open) => Some(Value::Int(open.fd.into())),
-            None => thread(c).map(|thread| Value::Int(thread.event_fd)),
-        });
+        => Source::One(|c, _| thread(c).map(|thread| Value::Int(thread.event_fd)));
     "fd.type", Text, [], None, "File directory ipv4 ipv6 unix pipe event signalfd eventpoll inotify timerfd netlink bpf userfaultfd io_uring memfd pidfd.", "file"
-        => Source::One(|c, _| match c.open() {
-            Some(_) => Some(Value::text("file")),
-            None => descriptor(c).map(|fd| Value::text(fd.kind.name())),
-        });
+        => Source::One(|c, _| descriptor(c).map(|fd| Value::text(fd.kind.name())));
     "fd.typechar", Text, [], None, "F d 4 6 u p e s l i t n b u(userfaultfd) r m P o X.", "f"
-        => Source::One(|c, _| match c.open() {
-            Some(_) => Some(Value::text("f")),
-            None => kind_character(c),
-        });
+        => Source::One(|c, _| kind_character(c));
     "fd.name", Text, [], None, "Path or tuple text of the fd.", "/etc/passwd"
-        => Source::One(|c, _| match c.path {
-            Some(path) => Some(Value::text(path)),
-            None => name(c).map(Value::Text),
-        });
+        => Source::One(|c, _| name(c).map(Value::Text));
     "fd.directory", Text, [], None, "Directory part of a file fd name.", "/etc"
-        => Source::One(|c, _| match c.path {
-            Some(path) => Some(Value::Text(parent(Cow::Borrowed(path)))),
-            None => directory(c).map(Value::Text),
-        });
+        => Source::One(|c, _| directory(c).map(Value::Text));
     "fd.filename", Text, [], None, "Last component of a file fd name.", "passwd"
-        => Source::One(|c, _| match c.path {
-            Some(path) => Some(Value::text(last_component(path))),
-            None => descriptor(c).filter(|fd| fd.kind.is_file()).map(|fd| Value::text(last_component(&fd.name))),
-        });
-    "fd.ip", Ip, [FILTER_ONLY NO_FIELD NO_TRANSFORMER CAPTURE], None, "Filter only, client or server address.", "10.0.0.5"
+        => Source::One(|c, _| descriptor(c).filter(|fd| fd.kind.is_file()).map(|fd| Value::text(last_component(&fd.name))));
+    "fd.ip", Ip, [FILTER_ONLY NO_FIELD NO_TRANSFORMER], None, "Filter only, client or server address.", "10.0.0.5"
         => Source::OneOrSeveral(is_known, addresses);
-    "fd.cip", Ip, [CAPTURE], None, "Client address (source of tuple).", "10.0.0.5"
+    "fd.cip", Ip, [], None, "Client address (source of tuple).", "10.0.0.5"
         => Source::One(|c, _| ends(c).map(|ends| ip(ends.source)));
-    "fd.sip", Ip, [CAPTURE], None, "Server address (destination, or listening address).", "10.0.0.5"
+    "fd.sip", Ip, [], None, "Server address (destination, or listening address).", "10.0.0.5"
         => Source::One(|c, _| server_address(c).map(ip));
-    "fd.lip", Ip, [CAPTURE], None, "Local address.", "10.0.0.5"
+    "fd.lip", Ip, [], None, "Local address.", "10.0.0.5"
         => Source::One(|c, _| sides(c).map(|(local, _)| ip(local.0)));
-    "fd.rip", Ip, [CAPTURE], None, "Remote address.", "10.0.0.5"
+    "fd.rip", Ip, [], None, "Remote address.", "10.0.0.5"
         => Source::One(|c, _| sides(c).map(|(_, remote)| ip(remote.0)));
-    "fd.port", Port, [FILTER_ONLY NO_FIELD NO_TRANSFORMER CAPTURE], None, "Filter only, client or server port.", "443"
+    "fd.port", Port, [FILTER_ONLY NO_FIELD NO_TRANSFORMER], None, "Filter only, client or server port.", "443"
         => Source::OneOrSeveral(is_known, ports);
-    "fd.cport", Port, [CAPTURE], None, "Client port.", "51000"
+    "fd.cport", Port, [], None, "Client port.", "51000"
         => Source::One(|c, _| ends(c).map(|ends| port(ends.source_port)));
-    "fd.sport", Port, [CAPTURE], None, "Server port.", "443"
+    "fd.sport", Port, [], None, "Server port.", "443"
         => Source::One(|c, _| server_port(c).map(port));
-    "fd.lport", Port, [CAPTURE], None, "Local port.", "443"
+    "fd.lport", Port, [], None, "Local port.", "443"
         => Source::One(|c, _| sides(c).map(|(local, _)| port(local.1)));
-    "fd.rport", Port, [CAPTURE], None, "Remote port.", "51000"
+    "fd.rport", Port, [], None, "Remote port.", "51000"
         => Source::One(|c, _| sides(c).map(|(_, remote)| port(remote.1)));
-    "fd.l4proto", Text, [CAPTURE], None, "Tcp udp icmp raw or <NA>.", "tcp"
+    "fd.l4proto", Text, [], None, "Tcp udp icmp raw or <NA>.", "tcp"
         => Source::One(|c, _| descriptor(c).map(|fd| Value::text(fd.transport().name())));
-    "fd.sockfamily", Text, [CAPTURE], None, "Ip or unix.", "ip"
+    "fd.sockfamily", Text, [], None, "Ip or unix.", "ip"
         => Source::One(|c, _| match descriptor(c)?.kind {
             Kind::IPV4 | Kind::IPV6 | Kind::IPV4_SERVER | Kind::IPV6_SERVER => Some(Value::text("ip")),
             Kind::UNIX => Some(Value::text("unix")),
             _ => None,
         });
-    "fd.is_server", Bool, [CAPTURE], None, "Listening socket, or destination is a local address.", "true"
+    "fd.is_server", Bool, [], None, "Listening socket, or destination is a local address.", "true"
         => Source::One(|c, _| {
             let fd = descriptor(c)?;
             let is_server = fd.listening().is_some() || fd.ends().is_some_and(|ends| c.is_local(ends.destination));
             Some(Value::Bool(is_server))
         });
     "fd.uid", Text, [], None, "Tid and fd number concatenated.", "12343"
-        => Source::One(|c, _| match c.open() {
-            Some(open) => Some(Value::owned(format!("{}{}", c.event.header.tid, open.fd))),
-            None => thread(c).map(|thread| Value::owned(format!("{}{}", thread.key.tid, thread.event_fd))),
-        });
-    "fd.containername", Text, [CAPTURE], None, "Container id : fd name.", "3ad7b26ded6d:/etc/passwd"
+        => Source::One(|c, _| thread(c).map(|thread| Value::owned(format!("{}{}", thread.key.tid, thread.event_fd))));
+    "fd.containername", Text, [], None, "Container id : fd name.", "3ad7b26ded6d:/etc/passwd"
         => Source::One(|c, _| in_container(c, &name(c)?));
-    "fd.containerdirectory", Text, [CAPTURE], None, "Container id : directory.", "3ad7b26ded6d:/etc"
+    "fd.containerdirectory", Text, [], None, "Container id : directory.", "3ad7b26ded6d:/etc"
         => Source::One(|c, _| in_container(c, &directory(c)?));
-    "fd.proto", Port, [FILTER_ONLY NO_FIELD NO_TRANSFORMER CAPTURE], None, "Filter only, either port by service name.", "https"
+    "fd.proto", Port, [FILTER_ONLY NO_FIELD NO_TRANSFORMER], None, "Filter only, either port by service name.", "https"
         => Source::OneOrSeveral(is_known, ports);
-    "fd.cproto", Text, [CAPTURE], None, "Client port as text.", "51000"
+    "fd.cproto", Text, [], None, "Client port as text.", "51000"
         => Source::One(|c, _| {
             let fd = descriptor(c).filter(|fd| !fd.is_without_role())?;
             Some(Value::owned(fd.ends().map(|ends| ends.source_port.to_string()).unwrap_or_default()))
         });
-    "fd.sproto", Text, [CAPTURE], None, "Server port as text.", "https"
+    "fd.sproto", Text, [], None, "Server port as text.", "https"
         => Source::One(|c, _| {
             let port = server_port(c)?;
             // Falco says nothing of listeners here.
             Some(Value::owned(ends(c).map(|_| port.to_string()).unwrap_or_default()))
         });
-    "fd.lproto", Text, [CAPTURE], None, "Local port as text.", "https"
+    "fd.lproto", Text, [], None, "Local port as text.", "https"
         => Source::One(|c, _| sides(c).map(|(local, _)| Value::owned(local.1.to_string())));
-    "fd.rproto", Text, [CAPTURE], None, "Remote port as text.", "51000"
+    "fd.rproto", Text, [], None, "Remote port as text.", "51000"
         => Source::One(|c, _| sides(c).map(|(_, remote)| Value::owned(remote.1.to_string())));
-    "fd.net", Net, [FILTER_ONLY NO_FIELD NO_TRANSFORMER CAPTURE], None, "Filter only, client or server in network.", "10.0.0.0/8"
+    "fd.net", Net, [FILTER_ONLY NO_FIELD NO_TRANSFORMER], None, "Filter only, client or server in network.", "10.0.0.0/8"
         => Source::OneOrSeveral(is_known, addresses);
-    "fd.cnet", Net, [FILTER_ONLY NO_FIELD NO_TRANSFORMER CAPTURE], None, "Filter only, client in network.", "10.0.0.0/8"
+    "fd.cnet", Net, [FILTER_ONLY NO_FIELD NO_TRANSFORMER], None, "Filter only, client in network.", "10.0.0.0/8"
         => Source::One(|c, _| ends(c).map(|ends| ip(ends.source)));
-    "fd.snet", Net, [FILTER_ONLY NO_FIELD NO_TRANSFORMER CAPTURE], None, "Filter only, server in network.", "10.0.0.0/8"
+    "fd.snet", Net, [FILTER_ONLY NO_FIELD NO_TRANSFORMER], None, "Filter only, server in network.", "10.0.0.0/8"
         => Source::One(|c, _| server_address(c).map(ip));
-    "fd.lnet", Net, [FILTER_ONLY NO_FIELD NO_TRANSFORMER CAPTURE], None, "Filter only, local in network.", "10.0.0.0/8"
+    "fd.lnet", Net, [FILTER_ONLY NO_FIELD NO_TRANSFORMER], None, "Filter only, local in network.", "10.0.0.0/8"
         => Source::One(|c, _| sides(c).map(|(local, _)| ip(local.0)));
-    "fd.rnet", Net, [FILTER_ONLY NO_FIELD NO_TRANSFORMER CAPTURE], None, "Filter only, remote in network.", "10.0.0.0/8"
+    "fd.rnet", Net, [FILTER_ONLY NO_FIELD NO_TRANSFORMER], None, "Filter only, remote in network.", "10.0.0.0/8"
         => Source::One(|c, _| sides(c).map(|(_, remote)| ip(remote.0)));
-    "fd.connected", Bool, [CAPTURE], None, "Socket connected flag.", "true"
+    "fd.connected", Bool, [], None, "Socket connected flag.", "true"
         => Source::One(|c, _| descriptor(c).map(|fd| Value::Bool(fd.has(flag::CONNECTED))));
-    "fd.name_changed", Bool, [CAPTURE], None, "This event changed the fd name.", "true"
+    "fd.name_changed", Bool, [], None, "This event changed the fd name.", "true"
         => Source::One(|c, _| descriptor(c).map(|_| Value::Bool(c.state.is_descriptor_renamed())));
-    "fd.cip.name", Text, [NO_FIELD NO_TRANSFORMER UNRESOLVED CAPTURE], None, "Reverse/forward DNS name of client.", "client.example.com"
+    "fd.cip.name", Text, [NO_FIELD NO_TRANSFORMER UNRESOLVED], None, "Reverse/forward DNS name of client.", "client.example.com"
         => Source::One(unresolved);
-    "fd.sip.name", Text, [NO_FIELD NO_TRANSFORMER UNRESOLVED CAPTURE], None, "DNS name of server.", "example.com"
+    "fd.sip.name", Text, [NO_FIELD NO_TRANSFORMER UNRESOLVED], None, "DNS name of server.", "example.com"
         => Source::One(unresolved);
-    "fd.lip.name", Text, [NO_FIELD NO_TRANSFORMER UNRESOLVED CAPTURE], None, "DNS name of local.", "node-1.example.com"
+    "fd.lip.name", Text, [NO_FIELD NO_TRANSFORMER UNRESOLVED], None, "DNS name of local.", "node-1.example.com"
         => Source::One(unresolved);
-    "fd.rip.name", Text, [NO_FIELD NO_TRANSFORMER UNRESOLVED CAPTURE], None, "DNS name of remote.", "example.com"
+    "fd.rip.name", Text, [NO_FIELD NO_TRANSFORMER UNRESOLVED], None, "DNS name of remote.", "example.com"
         => Source::One(unresolved);
     "fd.dev", Int32, [HEX], None, "Device number hex.", "264241152"
-        => Source::One(|c, _| match c.open() {
-            Some(open) => Some(Value::Int(open.file.dev.into())),
-            None => descriptor(c).map(|fd| Value::Int(fd.dev.cast_signed().into())),
-        });
+        => Source::One(|c, _| descriptor(c).map(|fd| Value::Int(fd.dev.cast_signed().into())));
     "fd.dev.major", Int32, [], None, "Major device.", "252"
-        => Source::One(|c, _| match c.open() {
-            Some(open) => Some(Value::Int((open.file.dev >> 20).into())),
-            None => descriptor(c).map(|fd| Value::Int((fd.dev >> 8 & 0xfff).into())),
-        });
+        => Source::One(|c, _| descriptor(c).map(|fd| Value::Int((fd.dev >> 8 & 0xfff).into())));
     "fd.dev.minor", Int32, [], None, "Minor device.", "1"
-        => Source::One(|c, _| match c.open() {
-            Some(open) => Some(Value::Int((open.file.dev & 0xf_ffff).into())),
-            None => descriptor(c).map(|fd| Value::Int((fd.dev & 0xff | fd.dev >> 12 & 0xf_ff00).into())),
-        });
+        => Source::One(|c, _| descriptor(c).map(|fd| Value::Int((fd.dev & 0xff | fd.dev >> 12 & 0xf_ff00).into())));
     "fd.ino", Int, [], None, "Inode.", "393231"
-        => Source::One(|c, _| match c.open() {
-            Some(open) => Some(Value::Int(open.file.ino.cast_signed())),
-            None => descriptor(c).map(|fd| Value::Int(fd.ino.cast_signed())),
-        });
-    "fd.nameraw", Text, [CAPTURE], None, "Path as given to the syscall, duplicate slashes removed.", "../etc/passwd"
+        => Source::One(|c, _| descriptor(c).map(|fd| Value::Int(fd.ino.cast_signed())));
+    "fd.nameraw", Text, [], None, "Path as given to the syscall, duplicate slashes removed.", "../etc/passwd"
         => Source::One(|c, _| raw_name(c).map(Value::Text));
     "fd.types", Text, [LIST NO_FIELD CAPTURE], Index, "Distinct types of open fds, or of one fd.", "(file,ipv4)"
         => Source::One(|c, argument| match argument {
@@ -164,15 +130,9 @@ fields! {
             _ => kinds(c),
         });
     "fd.is_upper_layer", Bool, [], None, "File on overlay upper layer.", "true"
-        => Source::One(|c, _| match c.open() {
-            Some(open) => Some(Value::Bool(drift::layer(&open.file) == Some("upper"))),
-            None => descriptor(c).map(|fd| Value::Bool(fd.has(flag::UPPER))),
-        });
+        => Source::One(|c, _| descriptor(c).map(|fd| Value::Bool(fd.has(flag::UPPER))));
     "fd.is_lower_layer", Bool, [], None, "File on overlay lower layer.", "true"
-        => Source::One(|c, _| match c.open() {
-            Some(open) => Some(Value::Bool(drift::layer(&open.file) == Some("lower"))),
-            None => descriptor(c).map(|fd| Value::Bool(fd.has(flag::LOWER))),
-        });
+        => Source::One(|c, _| descriptor(c).map(|fd| Value::Bool(fd.has(flag::LOWER))));
 }
 
 /// The thread of an event that is about a descriptor.

@@ -7,6 +7,7 @@ use super::{Source, fd, fields, rendering};
 use crate::{
     context::Context,
     event::{
+        call::Call,
         path::concatenate,
         schema::{Code, ParamType},
         value::Value,
@@ -16,19 +17,16 @@ use crate::{
 
 fields! {
     "fs.path.name", Text, [], None, "Resolved path of single-path fs syscalls, only on success.", "/tmp/x"
-        => Source::One(|c, _| match c.path {
-            Some(path) => Some(Value::text(path)),
-            None => resolved(c, Role::Name),
-        });
-    "fs.path.nameraw", Text, [CAPTURE], None, "Same, as passed.", "x"
+        => Source::One(|c, _| resolved(c, Role::Name));
+    "fs.path.nameraw", Text, [], None, "Same, as passed.", "x"
         => Source::One(|c, _| given(c, Role::Name).map(Value::Text));
-    "fs.path.source", Text, [CAPTURE], None, "Resolved source path of two-path syscalls.", "/tmp/old"
+    "fs.path.source", Text, [], None, "Resolved source path of two-path syscalls.", "/tmp/old"
         => Source::One(|c, _| resolved(c, Role::Source));
-    "fs.path.sourceraw", Text, [CAPTURE], None, "Same, as passed.", "old"
+    "fs.path.sourceraw", Text, [], None, "Same, as passed.", "old"
         => Source::One(|c, _| given(c, Role::Source).map(Value::Text));
-    "fs.path.target", Text, [CAPTURE], None, "Resolved target path.", "/tmp/new"
+    "fs.path.target", Text, [], None, "Resolved target path.", "/tmp/new"
         => Source::One(|c, _| resolved(c, Role::Target));
-    "fs.path.targetraw", Text, [CAPTURE], None, "Same, as passed.", "new"
+    "fs.path.targetraw", Text, [], None, "Same, as passed.", "new"
         => Source::One(|c, _| given(c, Role::Target).map(Value::Text));
 }
 
@@ -110,6 +108,9 @@ fn resolved<'c>(c: &'c Context<'_>, role: Role) -> Option<Value<'c>> {
     if path.starts_with(b"/") {
         return Some(Value::owned(concatenate(b"", &path)));
     }
+    if let Some(directory) = told_directory(call, role) {
+        return Some(Value::owned(concatenate(&directory, &path)));
+    }
     let directory: Cow<'_, [u8]> = match call.info.code {
         Code::SYSCALL_OPENAT_2_X | Code::SYSCALL_OPENAT2_X => {
             // The descriptor has the whole path.
@@ -128,6 +129,22 @@ fn resolved<'c>(c: &'c Context<'_>, role: Role) -> Option<Value<'c>> {
         _ => Cow::Borrowed(c.state.threads.cwd(thread)),
     };
     Some(Value::owned(concatenate(&directory, &path)))
+}
+
+/// The directory that the kernel told a path to be relative to, with a slash at its end.
+fn told_directory(call: &Call<'_>, role: Role) -> Option<Vec<u8>> {
+    // Of both paths of a link the second is the source here.
+    let is_link = matches!(
+        call.info.code,
+        Code::SYSCALL_LINK_2_X | Code::SYSCALL_LINKAT_2_X | Code::SYSCALL_SYMLINK_X | Code::SYSCALL_SYMLINKAT_X
+    );
+    let is_second = role != Role::Name && (role == Role::Target) != is_link;
+    let [first, second] = &call.told.as_ref()?.syscall.directories;
+    let mut directory = if is_second { second } else { first }.as_ref()?.to_directory();
+    if !directory.ends_with(b"/") {
+        directory.push(b'/');
+    }
+    Some(directory)
 }
 
 /// The path of a directory, with a slash at its end.

@@ -78,7 +78,7 @@ fields! {
         => Source::One(|c, _| c.thread.map(|p| c.state.threads.cwd(p)).filter(|cwd| !cwd.is_empty() || is_captured(c)).map(Value::text));
     "proc.loginshellid", Int, [], None, "Pid of oldest ancestor whose comm ends in sh.", "1234"
         => Source::One(|c, _| c.thread.and_then(|p| login_shell(c, p)));
-    "proc.tty", Uint32, [CAPTURE], None, "Controlling tty number, 0 = none.", "34816"
+    "proc.tty", Uint32, [], None, "Controlling tty number, 0 = none.", "34816"
         => Source::One(|c, _| c.thread.map(|p| Value::Uint(p.tty.into())));
     "proc.pid", Int, [], None, "Process id (host pidns).", "1234"
         => Source::One(|c, _| c.thread.and_then(|p| id(p.pid)));
@@ -96,29 +96,29 @@ fields! {
         => Source::One(|c, _| c.thread.map(|p| p.vpid).filter(|vpid| *vpid != -1).map(Value::Int));
     "proc.pvpid", Int, [], None, "Vpid of parent.", "1"
         => Source::One(|c, _| c.thread.and_then(|p| c.state.threads.get(p.parent)).map(|p| Value::Int(p.vpid)));
-    "proc.sid", Int, [CAPTURE], None, "Session id.", "1234"
+    "proc.sid", Int, [], None, "Session id.", "1234"
         => Source::One(|c, _| c.thread.map(|p| Value::Int(p.sid)));
-    "proc.sname", Text, [CAPTURE], None, "Comm of session leader, or of oldest ancestor with same sid.", "bash"
+    "proc.sname", Text, [], None, "Comm of session leader, or of oldest ancestor with same sid.", "bash"
         => Source::One(|c, _| c.thread.map(|p| Value::text(leading(c, p, |p| p.sid, true).map_or(&[][..], |p| p.image.comm()))));
-    "proc.sid.exe", Text, [CAPTURE], None, "Exe of session leader.", "-bash"
+    "proc.sid.exe", Text, [], None, "Exe of session leader.", "-bash"
         => Source::One(|c, _| c.thread.map(|p| Value::text(leading(c, p, |p| p.sid, true).map_or(&[][..], |p| &p.image.exe))));
-    "proc.sid.exepath", Text, [CAPTURE], None, "Exepath of session leader.", "/usr/bin/bash"
+    "proc.sid.exepath", Text, [], None, "Exepath of session leader.", "/usr/bin/bash"
         => Source::One(|c, _| c.thread.map(|p| Value::text(leading(c, p, |p| p.sid, true).map_or(&[][..], |p| &p.image.executable))));
-    "proc.vpgid", Int, [CAPTURE], None, "Process group id in pidns.", "1234"
+    "proc.vpgid", Int, [], None, "Process group id in pidns.", "1234"
         => Source::One(|c, _| c.thread.map(|p| Value::Int(p.vpgid)));
-    "proc.vpgid.name", Text, [CAPTURE], None, "Comm of vpgid leader.", "bash"
+    "proc.vpgid.name", Text, [], None, "Comm of vpgid leader.", "bash"
         => Source::One(|c, _| c.thread.map(|p| Value::text(leading(c, p, |p| p.vpgid, true).map_or(&[][..], |p| p.image.comm()))));
-    "proc.vpgid.exe", Text, [CAPTURE], None, "Exe of vpgid leader.", "-bash"
+    "proc.vpgid.exe", Text, [], None, "Exe of vpgid leader.", "-bash"
         => Source::One(|c, _| c.thread.map(|p| Value::text(leading(c, p, |p| p.vpgid, true).map_or(&[][..], |p| &p.image.exe))));
-    "proc.vpgid.exepath", Text, [CAPTURE], None, "Exepath of vpgid leader.", "/usr/bin/bash"
+    "proc.vpgid.exepath", Text, [], None, "Exepath of vpgid leader.", "/usr/bin/bash"
         => Source::One(|c, _| c.thread.map(|p| Value::text(leading(c, p, |p| p.vpgid, true).map_or(&[][..], |p| &p.image.executable))));
-    "proc.pgid", Int, [CAPTURE], None, "Process group id (host pidns).", "1234"
+    "proc.pgid", Int, [], None, "Process group id (host pidns).", "1234"
         => Source::One(|c, _| c.thread.map(|p| Value::Int(p.pgid)));
-    "proc.pgid.name", Text, [CAPTURE], None, "Comm of pgid leader.", "bash"
+    "proc.pgid.name", Text, [], None, "Comm of pgid leader.", "bash"
         => Source::One(|c, _| c.thread.map(|p| Value::text(leading(c, p, |p| p.pgid, false).map_or(&[][..], |p| p.image.comm()))));
-    "proc.pgid.exe", Text, [CAPTURE], None, "Exe of pgid leader.", "-bash"
+    "proc.pgid.exe", Text, [], None, "Exe of pgid leader.", "-bash"
         => Source::One(|c, _| c.thread.map(|p| Value::text(leading(c, p, |p| p.pgid, false).map_or(&[][..], |p| &p.image.exe))));
-    "proc.pgid.exepath", Text, [CAPTURE], None, "Exepath of pgid leader.", "/usr/bin/bash"
+    "proc.pgid.exepath", Text, [], None, "Exepath of pgid leader.", "/usr/bin/bash"
         => Source::One(|c, _| c.thread.map(|p| Value::text(leading(c, p, |p| p.pgid, false).map_or(&[][..], |p| &p.image.executable))));
     "proc.duration", Duration, [], None, "Ns since clone, null if start unknown.", "1500000000"
         => Source::One(|c, _| c.thread.and_then(|p| age(c, p)));
@@ -139,11 +139,11 @@ fields! {
         => Source::One(|c, _| c.thread.map(|p| Value::Bool(p.executable.lower_layer)));
     "proc.is_exe_from_memfd", Bool, [], None, "Exe is a memfd (bit 2).", "true"
         => Source::One(|c, _| c.thread.map(|p| Value::Bool(p.executable.from_memfd)));
-    "proc.is_sid_leader", Bool, [CAPTURE], None, "Sid equals vpid.", "true"
+    "proc.is_sid_leader", Bool, [], None, "Sid equals vpid.", "true"
         => Source::One(|c, _| c.thread.map(|p| Value::Bool(p.sid == p.vpid)));
-    "proc.is_vpgid_leader", Bool, [CAPTURE], None, "Vpgid equals vpid.", "true"
+    "proc.is_vpgid_leader", Bool, [], None, "Vpgid equals vpid.", "true"
         => Source::One(|c, _| c.thread.map(|p| Value::Bool(p.vpgid == p.vpid)));
-    "proc.is_pgid_leader", Bool, [CAPTURE], None, "Pgid equals pid.", "true"
+    "proc.is_pgid_leader", Bool, [], None, "Pgid equals pid.", "true"
         => Source::One(|c, _| c.thread.map(|p| Value::Bool(p.pgid == p.pid)));
     "proc.exe_ino", Int, [], None, "Exe inode, null when 0.", "393231"
         => Source::One(|c, _| c.thread.map(|p| p.executable.ino).filter(|ino| *ino != 0).map(|ino| Value::Int(ino.cast_signed())));
@@ -238,7 +238,7 @@ fields! {
 
 /// Whether the stream is a capture of another tool, of which Falco's answers are expected where it does not tell something.
 fn is_captured(c: &Context<'_>) -> bool {
-    c.event.call().is_some()
+    !c.event.is_recorded()
 }
 
 /// No value where only the existence of the process is known.

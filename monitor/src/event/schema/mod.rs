@@ -439,6 +439,12 @@ pub fn syscall(ppm_sc: u16) -> Option<&'static Syscall> {
     table::SYSCALLS.get(usize::from(ppm_sc))?.as_ref()
 }
 
+/// `PPM_SC` number of the system call of this name.
+pub fn syscall_id(name: &str) -> Option<u16> {
+    let id = table::SYSCALLS.iter().position(|syscall| syscall.as_ref().is_some_and(|known| known.name == name))?;
+    u16::try_from(id).ok()
+}
+
 /// Name of the system call with this `PPM_SC` number.
 pub fn syscall_name(ppm_sc: u16) -> Option<&'static str> {
     syscall(ppm_sc).map(|syscall| syscall.name)

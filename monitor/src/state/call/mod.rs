@@ -121,10 +121,10 @@ pub fn returned(call: &Call<'_>) -> Option<i64> {
 
 impl State {
     /// Takes in an event.
-    pub(super) fn call(&mut self, call: &Call<'_>) {
+    pub(super) fn call(&mut self, key: ThreadKey, call: &Call<'_>) {
         self.end_what_ended(call.ts_ns);
         self.subject = Subject::default();
-        self.look_up(call);
+        self.look_up(key, call);
         let name_before = self.name_that_may_change(call.info.code);
         self.change(call);
         self.meet_users(call);
@@ -166,11 +166,11 @@ impl State {
     }
 
     /// Finds thread and descriptor.
-    fn look_up(&mut self, call: &Call<'_>) {
+    fn look_up(&mut self, key: ThreadKey, call: &Call<'_>) {
         let code = call.info.code;
         if call.info.flags.has(Flags::SKIPPARSERESET) {
             if code == Code::PROCINFO_E {
-                self.subject.thread = Some(ThreadKey::exact(call.tid)).filter(|key| self.threads.get(*key).is_some());
+                self.subject.thread = Some(key).filter(|key| self.threads.get(*key).is_some());
             }
             return;
         }
@@ -178,12 +178,9 @@ impl State {
         if code.is_notice_of_state() || code == Code::PLUGINEVENT_E {
             return;
         }
-        let key = ThreadKey::exact(call.tid);
-        let thread = if makes_threads(code) || matches!(code, Code::PROCEXIT_1_E | Code::SCHEDSWITCH_6_E) {
-            self.threads.get_mut(key)
-        } else {
-            self.threads.known_or_placeholder(call.tid)
-        };
+        let is_seen =
+            call.told.is_some() || makes_threads(code) || matches!(code, Code::PROCEXIT_1_E | Code::SCHEDSWITCH_6_E);
+        let thread = if is_seen { self.threads.get_mut(key) } else { self.threads.known_or_placeholder(call.tid) };
         let Some(thread) = thread else { return };
         thread.flags |= flag::ACTIVE;
         self.subject.thread = Some(key);

@@ -151,7 +151,7 @@ impl State {
         self.add_child_of_caller(call, key, child_key, was_known);
         if is_replaced {
             self.subject = super::Subject::default();
-            self.look_up(call);
+            self.look_up(key, call);
         }
     }
 

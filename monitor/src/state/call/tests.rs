@@ -76,7 +76,7 @@ impl Machine {
         let values = params.concat();
         let info = code.info().unwrap();
         let params = Params::new(&lengths, &values, false);
-        let call = Call { info, number: 1, ts_ns: self.now_ns, tid, cpu: 0, state_only: false, params };
+        let call = Call { info, number: 1, ts_ns: self.now_ns, tid, cpu: 0, state_only: false, params, told: None };
         self.state.apply(&Event::unrecorded(self.now_ns, tid, Body::Call(call)));
     }
 

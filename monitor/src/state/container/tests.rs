@@ -13,8 +13,9 @@ fn apply(state: &mut State, code: Code, tid: i64, params: &[&[u8]]) {
         params.iter().flat_map(|param| u32::try_from(param.len()).unwrap().to_le_bytes()[..width].to_vec()).collect();
     let values = params.concat();
     let params = Params::new(&lengths, &values, width == 4);
-    let call = Call { info: code.info().unwrap(), number: 1, ts_ns: 1, tid, cpu: 0, state_only: false, params };
-    state.call(&call);
+    let call =
+        Call { info: code.info().unwrap(), number: 1, ts_ns: 1, tid, cpu: 0, state_only: false, params, told: None };
+    state.call(ThreadKey::exact(tid), &call);
 }
 
 /// `clone` or `execve` of a thread: nothing but what its end returned, its process and its control groups.

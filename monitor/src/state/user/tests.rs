@@ -8,7 +8,10 @@ fn apply(state: &mut State, code: Code, tid: i64, params: &[&[u8]]) {
     let lengths: Vec<u8> = params.iter().flat_map(|param| u16::try_from(param.len()).unwrap().to_le_bytes()).collect();
     let values = params.concat();
     let params = Params::new(&lengths, &values, false);
-    state.call(&Call { info: code.info().unwrap(), number: 1, ts_ns: 1, tid, cpu: 0, state_only: false, params });
+    state.call(
+        ThreadKey::exact(tid),
+        &Call { info: code.info().unwrap(), number: 1, ts_ns: 1, tid, cpu: 0, state_only: false, params, told: None },
+    );
 }
 
 fn add(state: &mut State, uid: u32, name: &[u8], container: &[u8]) {

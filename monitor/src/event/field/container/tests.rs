@@ -39,7 +39,8 @@ fn with_call<R>(code: Code, tid: i64, params: &[&[u8]], then: impl FnOnce(&Event
     let lengths: Vec<u8> = params.iter().flat_map(|param| u16::try_from(param.len()).unwrap().to_le_bytes()).collect();
     let values = params.concat();
     let params = Params::new(&lengths, &values, false);
-    let call = Call { info: code.info().unwrap(), number: 1, ts_ns: 5000, tid, cpu: 0, state_only: false, params };
+    let call =
+        Call { info: code.info().unwrap(), number: 1, ts_ns: 5000, tid, cpu: 0, state_only: false, params, told: None };
     then(&Event::unrecorded(call.ts_ns, tid, Body::Call(call.clone())))
 }
 
@@ -80,8 +81,7 @@ fn value(state: &mut State, code: Code, tid: i64, params: &[&[u8]], field: &str)
     };
     with_call(code, tid, params, |event| {
         state.apply(event);
-        let mut scratch = Vec::new();
-        let context = Context::new(state, event, 1, None, &mut scratch).unwrap();
+        let context = Context::new(state, event, 1, None).unwrap();
         context.value(Field::find(name).unwrap(), &argument).map(|value| match value {
             Value::Text(text) => String::from_utf8(text.into_owned()).unwrap(),
             Value::Uint(number) => number.to_string(),

@@ -1,8 +1,16 @@
 //! System call numbers and names, by architecture and entry.
 
+pub mod calls;
+pub mod flags;
+#[cfg(test)]
+mod flow_tests;
+pub mod tell;
+
 use std::borrow::Cow;
 
 use syscalls::{aarch64, arm, x86, x86_64};
+
+use crate::event::EventType;
 
 /// `__X32_SYSCALL_BIT`: marks a call of the x32 ABI.
 const X32_BIT: i32 = 0x4000_0000;
@@ -23,6 +31,9 @@ pub enum Arch {
 }
 
 impl Arch {
+    /// Every one.
+    pub const ALL: [Self; 4] = [Self::X86_64, Self::I386, Self::Aarch64, Self::Arm];
+
     /// The table that a call of this machine uses; `machine` is the ELF machine number, `compat` its 32-bit entry.
     pub const fn of(machine: u32, compat: bool) -> Self {
         match (machine, compat) {
@@ -66,6 +77,14 @@ pub fn name(arch: Arch, nr: i32) -> Cow<'static, str> {
         Arch::Arm => arm::Sysno::new(nr).map(|call| call.name()),
     });
     known.map_or_else(|| Cow::Owned(format!("syscall_{nr}")), Cow::Borrowed)
+}
+
+/// Whether the sensor can tell of calls that become events of this type. Calls of which Falco has events need a row of
+/// their own; the others are told by their number.
+pub fn is_told(event_type: EventType) -> bool {
+    let name = event_type.name();
+    calls::CALLS.iter().any(|call| call.name == name)
+        || event_type.codes() == 0 && Arch::ALL.iter().any(|arch| number(*arch, name).is_some())
 }
 
 /// The call's number, where the table has it.

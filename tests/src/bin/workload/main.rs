@@ -4,6 +4,8 @@
 //! Every subcommand prints one JSON line with its name, pid, tid and what its calls returned (`-errno` for a failure).
 #![expect(unsafe_code, reason = "raw system calls are what this program is for")]
 
+mod calls;
+
 use std::{
     env,
     ffi::{CString, c_int, c_long, c_void},
@@ -347,6 +349,11 @@ fn main() -> ExitCode {
         "denied-int80" => Ok((0..times(args.get(2))).map(|_| int80(132)).collect()),
         "logged" => Ok((0..times(args.get(2))).map(|_| call0(number::GETSID)).collect()),
         "killed" => Ok(vec![call0(number::ACCT)]),
+        #[cfg(target_arch = "x86_64")]
+        "calls" => {
+            let done = calls::make_all(args.get(2).map_or("/tmp", String::as_str));
+            return if done.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+        }
         "churn" => churn(),
         "memfd" => memfd().map(|e| vec![e]),
         "deleted" => deleted().map(|e| vec![e]),

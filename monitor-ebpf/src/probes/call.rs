@@ -1,0 +1,250 @@
+//! `sys_exit` of a wanted call: sends what it was given, what it returned, and what only the kernel knows of the file or socket
+//! that it is about.
+//!
+//! One program for all calls. What to collect of each stands in its [`Plan`], a row of a table, so that a new call is a new
+//! row and no new program. Paths and addresses come from the open file and the socket, not from the caller's memory, which
+//! another thread may have changed since; texts that have no file (a name that is unlinked) come from there all the same.
+
+use aya_ebpf::{helpers::bpf_get_smp_processor_id, macros::btf_tracepoint, programs::BtfTracePointContext};
+use monitor_ebpf::{
+    record::{CallRecord, Kind, SocketFacts},
+    settings::{CALLS, Counter, Plan, Wanted, plan_flag},
+};
+
+use crate::{
+    kernel::{
+        emit::{self, Urgency},
+        file::{self, OVERLAY_MAGIC, TMPFS_MAGIC},
+        globals::{SETTINGS, offset, setting},
+        maps::{CALL_SCRATCH, Scratch},
+        read::{Typed, probed, typed},
+        socket,
+        tail::{Path, Tail},
+        task,
+    },
+    probes::{seccomp::arguments, sys_exit::wanted},
+};
+
+/// `FMODE_WRITE` of `struct file`, unchanged since it exists.
+const FMODE_WRITE: u32 = 2;
+const O_ACCMODE: u64 = 3;
+const O_TRUNC: u64 = 0o1000;
+const PROT_EXEC: u64 = 4;
+const S_IFMT: u32 = 0o170_000;
+const S_IFREG: u32 = 0o100_000;
+const S_IFSOCK: u32 = 0o140_000;
+const AT_FDCWD: i32 = -100;
+
+/// Behind [`monitor_ebpf::settings::Class::CALL`].
+#[btf_tracepoint(function = "sys_exit")]
+pub fn sys_exit_call(ctx: BtfTracePointContext) -> i32 {
+    if try_sys_exit_call(&ctx).is_none() {
+        emit::count(Kind::CALL, Counter::FILTERED);
+    }
+    0
+}
+
+#[inline(always)]
+fn try_sys_exit_call(ctx: &BtfTracePointContext) -> Option<()> {
+    let regs: Typed = ctx.arg(0);
+    let ret: i64 = ctx.arg(1);
+    let current = task::current();
+    let scratch = CALL_SCRATCH.get_ptr_mut(0)?;
+    let record = scratch.cast::<CallRecord>();
+    // SAFETY: the running task and its registers; scratch memory starts with the record.
+    unsafe {
+        if task::tgid(current) == setting!(agent_tgid) {
+            return None;
+        }
+        let compat = task::is_compat(current);
+        let nr = typed::<u32>(regs, offset!(regs_nr)) & setting!(nr_mask);
+        let plan = plan(compat, nr)?;
+        let is_for_writers = wanted(compat, nr) == Wanted::WRITERS;
+        (*record).args = arguments(regs, compat);
+        (*record).ret = ret;
+        (*record).nr = nr as i32;
+        (*record).cpu = bpf_get_smp_processor_id() as u16;
+        (*record).reserved = [0; 3];
+        if !is_due(record, plan, is_for_writers) {
+            return None;
+        }
+        let file = open_file(record, plan, current);
+        (*record).file = file::facts(file);
+        if is_for_writers && !is_watched(record) {
+            return None;
+        }
+        (*record).socket_len = 0;
+        if (*record).file.mode & S_IFMT == S_IFSOCK {
+            let facts = scratch.cast::<u8>().add(size_of::<CallRecord>()).cast::<SocketFacts>();
+            *facts = socket::facts(socket::of(file));
+            (*record).socket_len = size_of::<SocketFacts>() as u16;
+        }
+        if flag(plan, plan_flag::DATAGRAM) && !socket::is_datagram(socket::of(file)) {
+            return None;
+        }
+        (*record).header = task::header::<CallRecord>(Kind::CALL, 0, current);
+        (*record).comm = task::comm(current);
+        let tail = write_tail(scratch, plan, current, file);
+        (*record).header.flags |= tail.flags();
+        emit::variable(Kind::CALL, scratch, tail.len(), Urgency::Normal);
+    }
+    Some(())
+}
+
+/// Writes the pieces in the order in which the record has their lengths.
+///
+/// # Safety
+/// `scratch` must hold the record's fixed part; `current` must be the running task.
+#[inline(always)]
+unsafe fn write_tail(scratch: *mut Scratch, plan: *const Plan, current: Typed, file: u64) -> Tail {
+    let record = scratch.cast::<CallRecord>();
+    // SAFETY: the caller's promise.
+    unsafe {
+        let tail = Tail::behind::<CallRecord>(scratch);
+        tail.skip(u32::from((*record).socket_len));
+        (*record).text_len[0] = text(tail, record, (*plan).texts[0]);
+        let is_first_relative = tail.is_relative();
+        (*record).text_len[1] = text(tail, record, (*plan).texts[1]);
+        let is_second_relative = tail.is_relative();
+        (*record).text_len[2] = text(tail, record, (*plan).texts[2]);
+        (*record).structure_len = structure(tail, record, plan, file);
+        let fs = typed::<u64>(current, offset!(task_fs));
+        let root = Path::at(fs + u64::from(offset!(fs_root)));
+        let place = if file == 0 || (*record).socket_len != 0 { Path::NONE } else { file::path(file) };
+        (*record).path_len = tail.path(place, root);
+        let place = directory(record, (*plan).directories[0], is_first_relative, current, fs);
+        (*record).directory_len[0] = tail.directory(place, root);
+        let place = directory(record, (*plan).directories[1], is_second_relative, current, fs);
+        (*record).directory_len[1] = tail.directory(place, root);
+        tail
+    }
+}
+
+/// What to collect of a call.
+#[inline(always)]
+fn plan(compat: bool, nr: u32) -> Option<*const Plan> {
+    if nr as usize >= CALLS {
+        return None;
+    }
+    let table = if compat { &raw const SETTINGS.compat.plans } else { &raw const SETTINGS.native.plans };
+    // SAFETY: the index was checked against the table's length.
+    Some(unsafe { table.cast::<Plan>().add(nr as usize) })
+}
+
+#[inline(always)]
+unsafe fn flag(plan: *const Plan, flag: u8) -> bool {
+    // SAFETY: the caller's plan.
+    unsafe { (&raw const (*plan).flags).read_volatile() & flag != 0 }
+}
+
+/// An argument, or the result, by the number that a plan has for it. Read from memory: an index that varies has no
+/// register.
+#[inline(always)]
+unsafe fn argument(record: *const CallRecord, index: u8) -> u64 {
+    // SAFETY: eight words from the arguments on are within the record.
+    unsafe { (&raw const (*record).args).cast::<u64>().add(usize::from(index & 7)).read_volatile() }
+}
+
+/// What arguments and result say already, before any memory is read.
+#[inline(always)]
+unsafe fn is_due(record: *const CallRecord, plan: *const Plan, is_for_writers: bool) -> bool {
+    // SAFETY: the caller's record and plan.
+    unsafe {
+        let failed = (*record).ret < 0;
+        if flag(plan, plan_flag::FAILED) && !failed {
+            return false;
+        }
+        if flag(plan, plan_flag::EXECUTABLE) && argument(record, 2) & PROT_EXEC == 0 {
+            return false;
+        }
+        if !is_for_writers {
+            return true;
+        }
+        let flags = (*plan).open_flags;
+        !failed && (flags == Plan::ABSENT || argument(record, flags) & (O_ACCMODE | O_TRUNC) != 0)
+    }
+}
+
+/// The file of the descriptor that the call is about, 0 if there is none. Notes its number and how it is open.
+#[inline(always)]
+unsafe fn open_file(record: *mut CallRecord, plan: *const Plan, current: Typed) -> u64 {
+    // SAFETY: the caller's pointers.
+    unsafe {
+        let index = (*plan).descriptor;
+        let fd = if index == Plan::ABSENT { -1 } else { argument(record, index) as i32 };
+        let file = if fd < 0 { 0 } else { descriptor(current, fd as u32) };
+        (*record).fd = if fd < 0 { -1 } else { fd };
+        (*record).open_flags = probed(file, offset!(file_flags));
+        (*record).open_mode = probed(file, offset!(file_mode));
+        file
+    }
+}
+
+/// Whether a file that was opened may become a program that its container's image does not have.
+#[inline(always)]
+unsafe fn is_watched(record: *const CallRecord) -> bool {
+    // SAFETY: the caller's record.
+    unsafe {
+        let magic = (*record).file.fs_magic;
+        (*record).open_mode & FMODE_WRITE != 0
+            && (magic == OVERLAY_MAGIC || magic == TMPFS_MAGIC)
+            && (*record).file.mode & S_IFMT == S_IFREG
+    }
+}
+
+/// Copies a text that the call was given.
+#[inline(always)]
+unsafe fn text(tail: Tail, record: *const CallRecord, index: u8) -> u16 {
+    // SAFETY: the caller's record.
+    let address = if index == Plan::ABSENT { 0 } else { unsafe { argument(record, index) } };
+    tail.user_str(address)
+}
+
+/// Copies the structure that the call was given, or the name of a Unix socket where it was given none.
+#[inline(always)]
+unsafe fn structure(tail: Tail, record: *const CallRecord, plan: *const Plan, file: u64) -> u16 {
+    // SAFETY: the caller's pointers.
+    unsafe {
+        let index = (*plan).structure;
+        if index == Plan::ABSENT {
+            return if (*record).socket_len == 0 { 0 } else { socket::unix_name(tail, socket::of(file)) };
+        }
+        let given = argument(record, index);
+        let (start, len) = if flag(plan, plan_flag::MESSAGE) {
+            socket::message_name(given, task::is_compat(task::current()))
+        } else {
+            (given, argument(record, index + 1))
+        };
+        tail.structure(start, len as u32)
+    }
+}
+
+/// The directory that a relative text belongs to.
+#[inline(always)]
+unsafe fn directory(record: *const CallRecord, index: u8, is_relative: bool, current: Typed, fs: u64) -> Path {
+    if index == Plan::ABSENT || !is_relative {
+        return Path::NONE;
+    }
+    // SAFETY: the caller's record and task.
+    let fd = if index == Plan::WORKING_DIRECTORY { AT_FDCWD } else { (unsafe { argument(record, index) }) as i32 };
+    if fd == AT_FDCWD {
+        return Path::at(fs + u64::from(offset!(fs_pwd)));
+    }
+    // SAFETY: as above.
+    let file = if fd < 0 { 0 } else { unsafe { descriptor(current, fd as u32) } };
+    if file == 0 { Path::NONE } else { file::path(file) }
+}
+
+/// The `struct file *` behind a descriptor of the running task, 0 if there is none.
+///
+/// # Safety
+/// `current` must be the running task.
+#[inline(always)]
+unsafe fn descriptor(current: Typed, fd: u32) -> u64 {
+    // SAFETY: the caller's promise.
+    let fdt: u64 = unsafe { typed::<Typed>(typed(current, offset!(task_files)), offset!(files_fdt)) } as u64;
+    if fd >= probed::<u32>(fdt, offset!(fdt_max_fds)) {
+        return 0;
+    }
+    probed(probed::<u64>(fdt, offset!(fdt_fd)) + u64::from(fd) * 8, 0)
+}
