@@ -531,7 +531,8 @@ plain! {
 }
 
 plain! {
-    /// Records that were lost in the kernel since the last report.
+    /// Records of one kind and, by the header, of one cgroup that were lost in the kernel since the last report. Cgroup 0:
+    /// it is not known whose they were.
     pub struct LossRecord {
         /// Common part.
         pub header: Header,
@@ -539,6 +540,8 @@ plain! {
         pub ring_full: u64,
         /// Lost because a kernel structure could not be read.
         pub unreadable: u64,
+        /// Left out because their cgroup had used up its share of a ring that fills up.
+        pub over_budget: u64,
         /// Kind of the lost records, or 0 for all kinds together.
         pub kind: Kind,
         /// Zero.

@@ -62,14 +62,14 @@ impl Plan {
 pub mod plan_flag {
     /// Only where it failed.
     pub const FAILED: u8 = 1;
-    /// It opens a file: for [`Wanted::WRITERS`](super::Wanted::WRITERS) only some are sent.
+    /// It opens a file: for [`Wanted::DRIFT`](super::Wanted::DRIFT) only what may become a program later is sent.
     pub const OPENS: u8 = 1 << 1;
     /// Only on sockets of the internet that are not TCP.
     pub const DATAGRAM: u8 = 1 << 2;
     /// The structure is the address in a `struct msghdr`, to which its argument points.
     pub const MESSAGE: u8 = 1 << 3;
-    /// Only where the third argument has `PROT_EXEC`.
-    pub const EXECUTABLE: u8 = 1 << 4;
+    /// It maps a file: for [`Wanted::DRIFT`](super::Wanted::DRIFT) only code of a container's writable layer is sent.
+    pub const MAPS: u8 = 1 << 4;
 }
 
 /// Which calls are wanted, by number: how much of each. The agent changes it when rules change.
@@ -87,8 +87,9 @@ pub struct Wanted {
 impl Wanted {
     /// Not at all.
     pub const NONE: u8 = 0;
-    /// Opens for writing of regular files on overlay and tmpfs: they tell who wrote a program that is run later.
-    pub const WRITERS: u8 = 1;
+    /// What the drift detection needs: opens for writing of regular files on overlay and tmpfs, which tell who wrote a
+    /// program that is run later, and mappings of code from the upper layer of an overlay.
+    pub const DRIFT: u8 = 1;
     /// Every one.
     pub const ALL: u8 = 2;
     /// Nothing wanted.
@@ -128,6 +129,12 @@ pub struct Settings {
     pub seccomp_method: u32,
     /// Process id of the agent: its own calls are not sent.
     pub agent_tgid: u32,
+    /// Queued bytes from which on a cgroup has a budget.
+    pub pressure_bytes: u32,
+    /// Queued bytes from which on the ring takes nothing but what may become a finding by itself.
+    pub reserve_bytes: u32,
+    /// Calls of one cgroup that the ring takes in a [`Budget::WINDOW_NS`] under pressure.
+    pub budget: u32,
     /// The 64-bit table.
     pub native: Table,
     /// The 32-bit table.
@@ -153,9 +160,39 @@ impl Settings {
         nr_mask: u32::MAX,
         seccomp_method: SeccompMethod::OFF,
         agent_tgid: 0,
+        pressure_bytes: u32::MAX,
+        reserve_bytes: u32::MAX,
+        budget: u32::MAX,
         native: Table::EMPTY,
         compat: Table::EMPTY,
     };
+}
+
+/// What a cgroup has used of its share of the ring.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+pub struct Budget {
+    /// Number of the window: time over its length.
+    pub window: u64,
+    /// Records in it.
+    pub used: u64,
+}
+
+impl Budget {
+    /// Length of a window in nanoseconds.
+    pub const WINDOW_NS: u64 = 100_000_000;
+}
+
+/// Whose records were lost, and why: key of the map that counts them.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, KnownLayout, Immutable)]
+pub struct LossKey {
+    /// The cgroup of the task at hand.
+    pub cgroup_id: u64,
+    /// [`crate::record::Kind`] of the record.
+    pub kind: u32,
+    /// A [`Counter`].
+    pub counter: u32,
 }
 
 /// Per-CPU counters of the programs, by [`Counter`], for each kind.
@@ -172,8 +209,10 @@ impl Counter {
     pub const RING_FULL: Counter = Counter(2);
     /// Records lost because a kernel structure could not be read.
     pub const UNREADABLE: Counter = Counter(3);
+    /// Records lost because their cgroup had used up its share of a ring that fills up.
+    pub const OVER_BUDGET: Counter = Counter(4);
     /// Counters per kind.
-    pub const PER_KIND: u32 = 4;
+    pub const PER_KIND: u32 = 5;
     /// Kinds that are counted: kernel kinds are below this number.
     pub const KINDS: u32 = 16;
 

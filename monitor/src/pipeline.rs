@@ -3,7 +3,9 @@
 //! Plain and synchronous: whoever owns the source calls [`Pipeline::record`] for each record and gets findings through the
 //! closure that it gave. Nothing here reads a clock or does IO, so a replay takes exactly the same way.
 
-use std::ops::RangeInclusive;
+use std::{collections::BTreeMap, ops::RangeInclusive};
+
+use monitor_ebpf::record::LossRecord;
 
 use crate::{
     context::{self, Context},
@@ -65,7 +67,12 @@ pub struct Pipeline {
     is_wanted: bool,
     /// Events that were there, by type.
     seen: Vec<u64>,
+    /// Records that the kernel lost, by container.
+    losses: BTreeMap<Option<String>, u64>,
 }
+
+/// Containers that losses are told apart by.
+const MAX_LOSERS: usize = 1024;
 
 impl Pipeline {
     /// An empty flow. `now` is the clock for live findings.
@@ -81,6 +88,7 @@ impl Pipeline {
             rules_digest: None,
             is_wanted: true,
             seen: vec![0; EventType::COUNT],
+            losses: BTreeMap::new(),
         }
     }
 
@@ -199,9 +207,25 @@ impl Pipeline {
                 let before = self.rules_digest.replace(rules.digest);
                 self.summary.rules_changes += u64::from(before.is_some_and(|before| before != rules.digest));
             }
-            Body::Loss(loss) => self.summary.lost += loss.ring_full.saturating_add(loss.unreadable),
+            Body::Loss(loss) => self.lose(event.header.cgroup_id, loss),
             _ => self.evaluate(event, number, None, emit),
         }
+    }
+
+    /// Notes what the kernel lost, and whose it was.
+    fn lose(&mut self, cgroup_id: u64, loss: &LossRecord) {
+        let records = [loss.ring_full, loss.unreadable, loss.over_budget].into_iter().fold(0, u64::saturating_add);
+        self.summary.lost = self.summary.lost.saturating_add(records);
+        let container = self.state.containers.get(cgroup_id).map(|container| container.short_id().to_owned());
+        let known = self.losses.len() < MAX_LOSERS || self.losses.contains_key(&container);
+        let of = if known { container } else { None };
+        let sum = self.losses.entry(of).or_default();
+        *sum = sum.saturating_add(records);
+    }
+
+    /// Records that the kernel lost by the container whose they were; `None`: the host's, or it is not known.
+    pub const fn losses(&self) -> &BTreeMap<Option<String>, u64> {
+        &self.losses
     }
 
     fn evaluate(

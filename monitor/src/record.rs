@@ -94,10 +94,10 @@ pub fn group(ktime_ns: u64, gid: u32, name: &[u8]) -> Vec<u8> {
     assemble(GroupRecord { header, gid, name_len: len16(name), reserved: 0 }, &[name])
 }
 
-/// Records lost in the kernel since the last such report.
-pub fn loss(ktime_ns: u64, kind: Kind, ring_full: u64, unreadable: u64) -> Vec<u8> {
-    let header = header(Kind::LOSS, ktime_ns);
-    assemble(LossRecord { header, ring_full, unreadable, kind, reserved: [0; 3] }, &[])
+/// Records of a kind and a cgroup lost in the kernel since the last such report.
+pub fn loss(ktime_ns: u64, kind: Kind, cgroup_id: u64, [ring_full, unreadable, over_budget]: [u64; 3]) -> Vec<u8> {
+    let header = Header { cgroup_id, ..header(Kind::LOSS, ktime_ns) };
+    assemble(LossRecord { header, ring_full, unreadable, over_budget, kind, reserved: [0; 3] }, &[])
 }
 
 /// The record that ends a stream.
@@ -326,7 +326,7 @@ pub(crate) mod builder {
             open(7, "/tmp/x", FileFacts::read_from_bytes(&[0; size_of::<FileFacts>()]).unwrap()),
             task(TaskRecord { header: of(Kind::TASK, 3), ..TaskRecord::new_zeroed() }, b"init\0", b"/sbin/init", b"/"),
             session(),
-            loss(9, Kind(0), 1, 2),
+            loss(9, Kind(0), 7, [1, 2, 3]),
             end(10, 12),
             rules(11, [7; 32], 3),
             user(12, 1, 2, [b"daemon", b"/usr/sbin", b"/usr/sbin/nologin"]),

@@ -5,7 +5,7 @@ use uuid::Uuid;
 use crate::{
     context::Context,
     drift,
-    event::{Body, field::errno_name, path::RawPath},
+    event::{field::errno_name, path::RawPath},
     proto::v1::{self as proto, finding::Detail},
     rules::Rule,
     seccomp::Violation,
@@ -153,10 +153,9 @@ fn detail(context: &Context<'_>) -> Option<Detail> {
         return Some(Detail::Seccomp(seccomp(violation)));
     }
     let drift = context.drift?;
-    let Body::Exec(exec) = &context.event.body else { return None };
     Some(Detail::Drift(proto::Drift {
         kind: drift.kind.into(),
-        file: Some(file(drift.file, exec.executable)),
+        file: Some(file(drift.file, drift.path)),
         writer: drift.writer.map(|writer| self::writer(context.state, writer)),
     }))
 }

@@ -42,12 +42,12 @@ fn layouts() -> Vec<Layout> {
         Layout {
             name: "Settings",
             size: size_of::<Settings>(),
-            members: members!(Settings: compat_mask, nr_mask, seccomp_method, agent_tgid, wanted, native, compat),
+            members: members!(Settings: compat_mask, nr_mask, seccomp_method, agent_tgid, pressure_bytes, reserve_bytes, budget, native, compat),
         },
         Layout {
             name: "Table",
             size: size_of::<Table>(),
-            members: members!(Table: seccomp, prctl, bitmap_limit, classes),
+            members: members!(Table: seccomp, prctl, bitmap_limit, plans),
         },
     ]);
     layouts

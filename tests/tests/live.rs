@@ -3,7 +3,7 @@
 //! Containers of other tests run at the same time: an assertion looks at the findings of its own containers, by id.
 use std::{collections::BTreeMap, fs, os::unix::net::UnixListener, path::Path, process::Command, time::Duration};
 
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use serde_json::Value;
 use tests::{
     agent::{self, Agent, GRACE, PATIENCE, Stopped},
@@ -428,5 +428,104 @@ fn counts_and_priorities_end_a_run() -> Result<()> {
     script(runtime, "cp /bin/workload /tmp/one; /tmp/one noop; true")?;
     let ended = agent.wait_end(Duration::from_secs(10))?;
     assert_eq!((ended.status.code(), ended.findings.len()), (Some(1), 1), "{}", ended.stderr);
+    Ok(())
+}
+
+/// A rule that wants every open, so that a container can flood the ring with them.
+const EVERY_OPEN: &str = "\
+- rule: No such open
+  desc: d
+  condition: evt.type = openat and fd.name = /no/such/file
+  output: o
+  priority: INFO
+";
+
+/// One container opens files as fast as it can through a small ring; another runs a program that its image does not have.
+#[test]
+fn a_container_that_floods_does_not_hide_what_another_does() -> Result<()> {
+    if !can_run_live() {
+        return Ok(());
+    }
+    let directory = tempfile::tempdir()?;
+    let rules = directory.path().join("rules.yaml");
+    fs::write(&rules, [include_str!("../../monitor/rules/monitor_rules.yaml"), EVERY_OPEN].concat())?;
+    let agent = Agent::start(&["--ring-mib", "1", "-r", rules.to_str().unwrap_or_default()])?;
+    let flood = Container::new(Runtime::any(), &["/bin/workload", "flood", "4000"], None)?;
+    let (flooded, intruder) = std::thread::scope(|scope| -> Result<_> {
+        let flooding = scope.spawn(|| flood.run());
+        std::thread::sleep(Duration::from_secs(1));
+        let intruder = script(Runtime::any(), "/bin/cp /bin/workload /tmp/dropped; /tmp/dropped noop; true")?;
+        Ok((flooding.join().map_err(|_| anyhow!("the flood panicked"))??, intruder))
+    })?;
+    flooded.successful()?;
+    agent.wait_for("drift in the flood", |finding| text(finding, "/container/id") == intruder.id())?;
+    let stopped = agent.stop()?;
+    ensure!(stopped.status.success(), "{}", stopped.stderr);
+    let [found] = expect(&stopped, &intruder, "a new program in the flood")?;
+    check(found, "a new program in the flood", &[("/kind", "drift"), ("/drift/writer/process/name", "cp")])?;
+    // Whether anything is lost is up to the machine; if so, it is the flood's.
+    let lost = |line: &str| line.split_whitespace().nth(1).and_then(|count| count.parse::<u64>().ok());
+    let blamed = stopped.stderr.lines().filter(|line| line.contains("were lost"));
+    let most = blamed.max_by_key(|line| lost(line));
+    let is_the_flood = most.is_none_or(|line| line.contains(flood.id().get(..12).unwrap_or_default()));
+    ensure!(is_the_flood, "somebody else than the flood lost most: {most:?}");
+    ensure!(stopped.summary.lost == 0 || most.is_some(), "{} were lost and nobody is named", stopped.summary.lost);
+    Ok(())
+}
+
+/// A container with a dynamic loader, a C library, another library and a program that needs them.
+fn dynamic_container(script: &str) -> Result<Container> {
+    let container = Container::script(Runtime::any(), script, None)?;
+    let lower = container.lower();
+    for directory in ["lib", "lib64"] {
+        fs::create_dir(lower.join(directory))?;
+    }
+    for (from, to) in [
+        ("/lib64/ld-linux-x86-64.so.2", "lib64/ld-linux-x86-64.so.2"),
+        ("/lib/x86_64-linux-gnu/libc.so.6", "lib/libc.so.6"),
+        ("/lib/x86_64-linux-gnu/libm.so.6", "lib/libm.so.6"),
+        ("/bin/true", "opt/dynamic"),
+    ] {
+        fs::copy(from, lower.join(to)).with_context(|| from.to_owned())?;
+    }
+    Ok(container)
+}
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn code_that_is_loaded_without_being_executed_is_drift() -> Result<()> {
+    if !can_run_live() {
+        return Ok(());
+    }
+    let agent = Agent::start(&[])?;
+    let run = |script: &str| -> Result<Container> {
+        let container = dynamic_container(&format!("export LD_LIBRARY_PATH=/lib; {script}; true"))?;
+        container.run()?.successful()?;
+        Ok(container)
+    };
+    let unchanged = run("/opt/dynamic; LD_PRELOAD=/lib/libm.so.6 /opt/dynamic; cp /lib/libm.so.6 /tmp/unused.so")?;
+    let by_loader = run("cp /opt/dynamic /tmp/payload; /lib64/ld-linux-x86-64.so.2 /tmp/payload")?;
+    let preloaded = run("cp /lib/libm.so.6 /tmp/evil.so; LD_PRELOAD=/tmp/evil.so /opt/dynamic")?;
+    let modified = run("echo more >> /lib/libm.so.6; LD_PRELOAD=/lib/libm.so.6 /opt/dynamic")?;
+    agent.fence()?;
+    let stopped = agent.stop()?;
+    nothing_lost(&stopped)?;
+    let [] = expect(&stopped, &unchanged, "libraries of the image")?;
+    for (container, kind, path, writer, program) in [
+        (&by_loader, "new_library", "/tmp/payload", "cp", "/lib64/ld-linux-x86-64.so.2"),
+        (&preloaded, "new_library", "/tmp/evil.so", "cp", "/opt/dynamic"),
+        (&modified, "modified_library", "/lib/libm.so.6", "sh", "/opt/dynamic"),
+    ] {
+        let [found] = expect(&stopped, container, path)?;
+        let facts = [
+            ("/kind", "drift"),
+            ("/rule", "Library drift in container"),
+            ("/drift/kind", kind),
+            ("/drift/file/path", path),
+            ("/drift/writer/process/name", writer),
+            ("/process/executable", program),
+        ];
+        check(found, path, &facts)?;
+    }
     Ok(())
 }

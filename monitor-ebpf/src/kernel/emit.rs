@@ -2,13 +2,16 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::helpers::bpf_ringbuf_output;
+use aya_ebpf::helpers::{bpf_get_current_cgroup_id, bpf_ktime_get_boot_ns, bpf_ringbuf_output};
 use monitor_ebpf::{
     record::{Header, Kind},
-    settings::{Counter, WAKEUP_BYTES},
+    settings::{Budget, Counter, LossKey, WAKEUP_BYTES},
 };
 
-use super::maps::{COUNTERS, RECORDS, SCRATCH_BYTES, Scratch};
+use super::{
+    globals::setting,
+    maps::{BUDGETS, COUNTERS, LOSSES, RECORDS, SCRATCH_BYTES, Scratch},
+};
 
 const BPF_RB_NO_WAKEUP: u64 = 1;
 const BPF_RB_FORCE_WAKEUP: u64 = 2;
@@ -36,6 +39,53 @@ pub fn count(kind: Kind, counter: Counter) {
     }
 }
 
+/// Counts one lost event of a kind, and whose it was.
+#[inline(always)]
+fn lose(kind: Kind, counter: Counter) {
+    count(kind, counter);
+    // SAFETY: the helper has no preconditions.
+    let key =
+        LossKey { cgroup_id: unsafe { bpf_get_current_cgroup_id() }, kind: u32::from(kind.0), counter: counter.0 };
+    match LOSSES.get_ptr_mut(&key) {
+        // SAFETY: the value is the map's; two CPUs at once lose one count of the attribution, the counters are exact.
+        Some(lost) => unsafe { *lost += 1 },
+        None => drop(LOSSES.insert(&key, &1, 0)),
+    }
+}
+
+/// Whether a call may go into the ring. While that has room, every one. Under pressure each cgroup has a budget, so that one
+/// that floods it does not drown the others; and what may become a finding by itself has room of its own.
+#[inline(always)]
+pub fn admit(kind: Kind) -> bool {
+    let queued = RECORDS.query(BPF_RB_AVAIL_DATA);
+    if queued < u64::from(setting!(pressure_bytes)) {
+        return true;
+    }
+    if queued >= u64::from(setting!(reserve_bytes)) {
+        lose(kind, Counter::RING_FULL);
+        return false;
+    }
+    // SAFETY: the helpers have no preconditions.
+    let (cgroup_id, window) = unsafe { (bpf_get_current_cgroup_id(), bpf_ktime_get_boot_ns() / Budget::WINDOW_NS) };
+    let Some(budget) = BUDGETS.get_ptr_mut(&cgroup_id) else {
+        let _ = BUDGETS.insert(&cgroup_id, &Budget { window, used: 1 }, 0);
+        return true;
+    };
+    // SAFETY: the value is the map's; CPUs that race miscount by a few, which a budget can bear.
+    unsafe {
+        if (*budget).window != window {
+            (*budget).window = window;
+            (*budget).used = 0;
+        }
+        (*budget).used += 1;
+        if (*budget).used <= u64::from(setting!(budget)) {
+            return true;
+        }
+    }
+    lose(kind, Counter::OVER_BUDGET);
+    false
+}
+
 /// Wakeups cost more than records, so there is none until enough is queued or a record is urgent.
 #[inline(always)]
 fn wakeup(urgency: Urgency) -> u64 {
@@ -50,7 +100,7 @@ fn wakeup(urgency: Urgency) -> u64 {
 #[inline(always)]
 pub fn fixed<T: 'static>(kind: Kind, record: T, urgency: Urgency) {
     let Some(mut entry) = RECORDS.reserve::<T>(0) else {
-        count(kind, Counter::RING_FULL);
+        lose(kind, Counter::RING_FULL);
         return;
     };
     entry.write(record);
@@ -72,5 +122,9 @@ pub fn variable(kind: Kind, scratch: *mut Scratch, len: u32, urgency: Urgency) {
             wakeup(urgency),
         )
     };
-    count(kind, if sent == 0 { Counter::EMITTED } else { Counter::RING_FULL });
+    if sent == 0 {
+        count(kind, Counter::EMITTED);
+    } else {
+        lose(kind, Counter::RING_FULL);
+    }
 }

@@ -8,7 +8,7 @@ use aya_ebpf::{
     macros::{btf_map, map},
     maps::{Array, LruHashMap, PerCpuArray, ProgramArray, RingBuf},
 };
-use monitor_ebpf::settings::{Class, Counter, Wanted};
+use monitor_ebpf::settings::{Budget, Class, Counter, LossKey, Wanted};
 
 /// Bytes of one scratch buffer: twice what a record may fill, so that masked offsets plus one bounded read stay inside.
 pub const SCRATCH_BYTES: usize = 32 * 1024;
@@ -25,6 +25,15 @@ pub static RECORDS: RingBuf = RingBuf::with_byte_size(8 << 20, 0);
 /// Counters by kind, see [`Counter::index`].
 #[map]
 pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::KINDS * Counter::PER_KIND, 0);
+
+/// What cgroups have used of the ring lately. A hash, because ids are sparse; LRU, because cgroups come and go: one that is
+/// evicted starts anew.
+#[map]
+pub static BUDGETS: LruHashMap<u64, Budget> = LruHashMap::with_max_entries(4096, 0);
+
+/// Lost records by whose they were. Written when something is lost, and then only. LRU: the counters have the whole number.
+#[map]
+pub static LOSSES: LruHashMap<LossKey, u64> = LruHashMap::with_max_entries(4096, 0);
 
 /// Scratch of the exec program.
 #[map]

@@ -7,7 +7,7 @@
 
 use aya_ebpf::{helpers::bpf_get_smp_processor_id, macros::btf_tracepoint, programs::BtfTracePointContext};
 use monitor_ebpf::{
-    record::{CallRecord, Kind, SocketFacts},
+    record::{CallRecord, Kind, SocketFacts, file_flag},
     settings::{CALLS, Counter, Plan, Wanted, plan_flag},
 };
 
@@ -30,6 +30,7 @@ const FMODE_WRITE: u32 = 2;
 const O_ACCMODE: u64 = 3;
 const O_TRUNC: u64 = 0o1000;
 const PROT_EXEC: u64 = 4;
+const MAP_ANONYMOUS: u64 = 0x20;
 const S_IFMT: u32 = 0o170_000;
 const S_IFREG: u32 = 0o100_000;
 const S_IFSOCK: u32 = 0o140_000;
@@ -44,6 +45,7 @@ pub fn sys_exit_call(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
+/// `None` where the call is not due. One that the ring does not take is counted there.
 #[inline(always)]
 fn try_sys_exit_call(ctx: &BtfTracePointContext) -> Option<()> {
     let regs: Typed = ctx.arg(0);
@@ -59,18 +61,18 @@ fn try_sys_exit_call(ctx: &BtfTracePointContext) -> Option<()> {
         let compat = task::is_compat(current);
         let nr = typed::<u32>(regs, offset!(regs_nr)) & setting!(nr_mask);
         let plan = plan(compat, nr)?;
-        let is_for_writers = wanted(compat, nr) == Wanted::WRITERS;
+        let is_for_drift = wanted(compat, nr) == Wanted::DRIFT;
         (*record).args = arguments(regs, compat);
         (*record).ret = ret;
         (*record).nr = nr as i32;
         (*record).cpu = bpf_get_smp_processor_id() as u16;
         (*record).reserved = [0; 3];
-        if !is_due(record, plan, is_for_writers) {
+        if !is_due(record, plan, is_for_drift) {
             return None;
         }
         let file = open_file(record, plan, current);
         (*record).file = file::facts(file);
-        if is_for_writers && !is_watched(record) {
+        if is_for_drift && !is_watched(record, plan) {
             return None;
         }
         (*record).socket_len = 0;
@@ -81,6 +83,9 @@ fn try_sys_exit_call(ctx: &BtfTracePointContext) -> Option<()> {
         }
         if flag(plan, plan_flag::DATAGRAM) && !socket::is_datagram(socket::of(file)) {
             return None;
+        }
+        if !emit::admit(Kind::CALL) {
+            return Some(());
         }
         (*record).header = task::header::<CallRecord>(Kind::CALL, 0, current);
         (*record).comm = task::comm(current);
@@ -147,18 +152,18 @@ unsafe fn argument(record: *const CallRecord, index: u8) -> u64 {
 
 /// What arguments and result say already, before any memory is read.
 #[inline(always)]
-unsafe fn is_due(record: *const CallRecord, plan: *const Plan, is_for_writers: bool) -> bool {
+unsafe fn is_due(record: *const CallRecord, plan: *const Plan, is_for_drift: bool) -> bool {
     // SAFETY: the caller's record and plan.
     unsafe {
         let failed = (*record).ret < 0;
         if flag(plan, plan_flag::FAILED) && !failed {
             return false;
         }
-        if flag(plan, plan_flag::EXECUTABLE) && argument(record, 2) & PROT_EXEC == 0 {
-            return false;
-        }
-        if !is_for_writers {
+        if !is_for_drift {
             return true;
+        }
+        if flag(plan, plan_flag::MAPS) {
+            return argument(record, 2) & PROT_EXEC != 0 && argument(record, 3) & MAP_ANONYMOUS == 0;
         }
         let flags = (*plan).open_flags;
         !failed && (flags == Plan::ABSENT || argument(record, flags) & (O_ACCMODE | O_TRUNC) != 0)
@@ -180,11 +185,15 @@ unsafe fn open_file(record: *mut CallRecord, plan: *const Plan, current: Typed) 
     }
 }
 
-/// Whether a file that was opened may become a program that its container's image does not have.
+/// Whether a file that was opened may become a program that its container's image does not have, or code that is mapped
+/// is such a one.
 #[inline(always)]
-unsafe fn is_watched(record: *const CallRecord) -> bool {
+unsafe fn is_watched(record: *const CallRecord, plan: *const Plan) -> bool {
     // SAFETY: the caller's record.
     unsafe {
+        if flag(plan, plan_flag::MAPS) {
+            return (*record).file.flags & file_flag::OVERLAY_UPPER != 0;
+        }
         let magic = (*record).file.fs_magic;
         (*record).open_mode & FMODE_WRITE != 0
             && (magic == OVERLAY_MAGIC || magic == TMPFS_MAGIC)

@@ -35,7 +35,7 @@ fn flow(page: &mut Page, status: &AgentStatus) {
     let told = status.status();
     let total = status.sensor_counts().total();
     page.counter("records", "Records taken from the kernel", one(number(told.records)));
-    let lost = [("ring_full", total.ring_full), ("unreadable", total.unreadable)];
+    let lost = [("ring_full", total.ring_full), ("unreadable", total.unreadable), ("over_budget", total.over_budget)];
     let lost = lost.map(|(cause, count)| (cause.to_owned(), number(count)));
     page.counter("records_lost", "Records that the kernel could not deliver", by("cause", lost));
     page.counter("records_filtered", "Records left out on purpose in the kernel", one(number(total.filtered)));

@@ -18,7 +18,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::Exit;
 use crate::{
     output::push::Sender,
-    rules::EventTypes,
+    rules::Demand,
     sensor::load::{self, SeccompChoice, Settings},
 };
 
@@ -42,7 +42,7 @@ pub(super) struct SensorArgs {
 
 impl SensorArgs {
     /// As the sensor takes them.
-    pub(super) fn settings(&self, wanted: EventTypes) -> Settings {
+    pub(super) fn settings(&self, wanted: Demand) -> Settings {
         Settings {
             wanted,
             ring_bytes: self.ring_mib << 20,

@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result};
 use super::{Exit, live};
 use crate::{
     capture::Writer,
-    rules::EventTypes,
+    rules::Demand,
     sensor::{Sensor, ktime_ns},
     source::{Source as _, Status},
 };
@@ -40,7 +40,7 @@ pub(super) struct Args {
 
 /// Records.
 pub(super) fn run(args: &Args) -> Result<Exit> {
-    let mut sensor = Sensor::start(&args.sensor.settings(EventTypes::ALL))?;
+    let mut sensor = Sensor::start(&args.sensor.settings(Demand::ALL))?;
     let mut writer =
         Writer::create(&args.write).with_context(|| format!("cannot write the capture {}", args.write.display()))?;
     let stop = live::stop_on_signal()?;

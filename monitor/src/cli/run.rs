@@ -4,6 +4,7 @@
 //! the sensor wait.
 
 use std::{
+    collections::BTreeMap,
     path::PathBuf,
     sync::{Arc, mpsc::Receiver},
     time::Duration,
@@ -25,7 +26,7 @@ use crate::{
     pipeline::{Pipeline, Summary},
     proto::v1::Finding,
     report::Mode,
-    rules::Gaps,
+    rules::{Demand, Gaps},
     sensor::{Sensor, ktime_ns, load, realtime_ns},
     source::{self, Source as _},
 };
@@ -74,7 +75,7 @@ pub(super) fn run(args: Args) -> Result<Exit> {
     }
     let config = Config::load(args.config.as_deref())?;
     let in_use = RulesInUse::new(&rules, digest);
-    let settings = args.sensor.settings(rules.named_event_types());
+    let settings = args.sensor.settings(Demand::of(&rules));
     let selection = args.findings.selection(rules)?;
     load::check_build_and_privileges()?;
     let (stop, hangups) = live::stop_and_hangup_on_signal()?;
@@ -109,6 +110,7 @@ pub(super) fn run(args: Args) -> Result<Exit> {
         found: 0,
         failed: false,
         reported: Summary::default(),
+        loss_log: LossLog::default(),
     };
     let ended = flow.run(&mut sensor);
     let (exit, outputs) = flow.finish(&sensor);
@@ -134,6 +136,8 @@ struct Flow {
     failed: bool,
     /// What subscribers know of loss.
     reported: Summary,
+    /// What was said of it.
+    loss_log: LossLog,
 }
 
 impl Flow {
@@ -177,7 +181,7 @@ impl Flow {
     /// Takes new rules, if there are any. The record in front of what they apply to says so to whoever replays the capture.
     fn replace_rules(&mut self, sensor: &mut Sensor) {
         let Ok(NewRules { rules, in_use, change, replaced }) = self.new_rules.try_recv() else { return };
-        if let Err(error) = sensor.want(rules.named_event_types()) {
+        if let Err(error) = sensor.want(Demand::of(&rules)) {
             say(format_args!("monitor: the sensor still sends what the rules from before wanted: {error}"));
         }
         self.record(&in_use.record(ktime_ns()));
@@ -198,6 +202,9 @@ impl Flow {
             if records > 0 {
                 self.outputs.report_record_loss(cause, records);
             }
+        }
+        if now.lost > self.reported.lost {
+            self.loss_log.tell(self.pipeline.losses());
         }
         self.status.update(&now, self.printer.lost());
         self.reported = now;
@@ -225,6 +232,25 @@ impl Flow {
             say(format_args!("monitor: stdout: {error}"));
         }
         (if self.failed { Exit::Found } else { Exit::Done }, self.outputs)
+    }
+}
+
+/// Says on standard error whose records the kernel lost: when that begins, and each time that it has doubled since.
+#[derive(Default)]
+struct LossLog {
+    said: BTreeMap<Option<String>, u64>,
+}
+
+impl LossLog {
+    fn tell(&mut self, losses: &BTreeMap<Option<String>, u64>) {
+        for (container, records) in losses {
+            let said = self.said.entry(container.clone()).or_default();
+            if *records >= said.saturating_mul(2).max(1) {
+                let whose = container.as_ref().map_or("the host".to_owned(), |id| format!("container {id}"));
+                say(format_args!("monitor: {records} records of {whose} were lost: it makes more than the ring takes"));
+                *said = *records;
+            }
+        }
     }
 }
 

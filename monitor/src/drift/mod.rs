@@ -1,12 +1,13 @@
 //! Container drift: a container runs what its image does not contain.
 //!
-//! The evidence is the kernel's: which layer of the overlay holds the program, whether a name leads to it at all. Who wrote
+//! The evidence is the kernel's: which layer of the overlay holds the program, whether a name leads to it at all. A program
+//! need not be executed to run: the dynamic loader maps whatever it is asked to, so code that is mapped counts, too. Who wrote
 //! it comes from the write-opens that were seen. Whether a finding is due is for the rules to say.
 
 use monitor_ebpf::record::{FileFacts, file_flag};
 
 use crate::{
-    event::{Body, Event},
+    event::{Body, Event, path::RawPath, schema::Code, syscall::Syscall},
     proto::v1::DriftKind,
     state::{
         State,
@@ -19,18 +20,39 @@ use crate::{
 pub struct Drift<'a> {
     /// How.
     pub kind: DriftKind,
-    /// The program.
+    /// The program, or the library.
     pub file: &'a FileFacts,
+    /// Its path.
+    pub path: RawPath<'a>,
     /// Who opened it for writing last, if that was seen.
     pub writer: Option<&'a Writer>,
 }
 
-/// Looks at an event; only execs can drift.
+/// Looks at an event; only execs and mappings of code can drift.
 pub fn detect<'a>(state: &'a State, event: &'a Event<'_>) -> Option<Drift<'a>> {
-    let Body::Exec(exec) = &event.body else { return None };
-    let kind = classify(&exec.file)?;
-    let key = FileKey { dev: exec.file.dev, ino: exec.file.ino };
-    Some(Drift { kind, file: &exec.file, writer: state.writers.get(key) })
+    let (kind, file, path) = match &event.body {
+        Body::Exec(exec) => (classify(&exec.file)?, &exec.file, exec.executable),
+        Body::Call(call) if matches!(call.info.code, Code::SYSCALL_MMAP_X | Code::SYSCALL_MMAP2_X) => {
+            let syscall = call.told.as_ref()?.syscall;
+            (classify_mapping(syscall)?, &syscall.record.file, syscall.path)
+        }
+        _ => return None,
+    };
+    let key = FileKey { dev: file.dev, ino: file.ino };
+    Some(Drift { kind, file, path, writer: state.writers.get(key) })
+}
+
+/// The kind of drift that a mapping shows, if it maps code.
+fn classify_mapping(syscall: &Syscall<'_>) -> Option<DriftKind> {
+    const PROTECTION: u8 = 2;
+    const PROT_EXEC: u64 = 4;
+    let maps_code = syscall.record.ret > 0 && syscall.number(PROTECTION) & PROT_EXEC != 0;
+    match classify(&syscall.record.file).filter(|_| maps_code)? {
+        DriftKind::NewExecutable => Some(DriftKind::NewLibrary),
+        DriftKind::ModifiedExecutable => Some(DriftKind::ModifiedLibrary),
+        // Runtimes that compile as they run map memory files: no drift.
+        _ => None,
+    }
 }
 
 /// The kind of drift that a program's file shows.
@@ -66,6 +88,8 @@ pub const fn kind_name(kind: DriftKind) -> &'static str {
         DriftKind::NewExecutable => "new_executable",
         DriftKind::ModifiedExecutable => "modified_executable",
         DriftKind::Fileless => "fileless",
+        DriftKind::NewLibrary => "new_library",
+        DriftKind::ModifiedLibrary => "modified_library",
     }
 }
 

@@ -31,6 +31,7 @@ mod collect;
 mod compile;
 mod condition;
 mod constant;
+mod demand;
 pub mod diagnostic;
 mod engine;
 mod exception;
@@ -59,6 +60,7 @@ use crate::{
 use collect::{Collection, SOURCE};
 use compile::Compiler;
 pub use condition::{EventTypes, Expr};
+pub use demand::Demand;
 use diagnostic::{Code, Diagnostic, Text};
 use engine::Engine;
 pub use expectation::{counts_text, expected_counts};
@@ -223,12 +225,6 @@ impl RuleSet {
     /// Whether there is a rule that an event of this type can satisfy.
     pub fn concerns(&self, event_type: EventType) -> bool {
         self.engine.concerns(event_type)
-    }
-
-    /// The event types that rules name: what a source has to tell. Rules that name none take what comes.
-    pub fn named_event_types(&self) -> EventTypes {
-        let named = self.rules.iter().map(|rule| rule.event_types).filter(|types| types.are_named());
-        named.fold(EventTypes::NONE, EventTypes::union)
     }
 
     /// Calls `on_match` for the rules that an event satisfies: the first, or all.

@@ -4,7 +4,7 @@ use std::fs;
 
 use aya::{
     Btf, Ebpf, EbpfLoader, Endianness, VerifierLogLevel, include_bytes_aligned,
-    maps::{Array, MapData, PerCpuArray, ProgramArray, RingBuf},
+    maps::{Array, HashMap, MapData, PerCpuArray, ProgramArray, RingBuf},
     programs::{BtfTracePoint, Iter, ProgramError},
 };
 use monitor_ebpf::{
@@ -15,8 +15,8 @@ use monitor_ebpf::{
 use thiserror::Error;
 use zerocopy::IntoBytes as _;
 
-use super::{immediate, offsets, privileges, settings};
-use crate::rules::EventTypes;
+use super::{immediate, offsets, privileges, settings, stats::LossMap};
+use crate::rules::Demand;
 
 /// Where the kernel describes its types.
 pub const VMLINUX_BTF: &str = "/sys/kernel/btf/vmlinux";
@@ -52,8 +52,8 @@ pub struct Settings {
     pub ring_bytes: u32,
     /// How denied system calls are found.
     pub seccomp: SeccompChoice,
-    /// Events that the rules name: calls that become one of them are sent.
-    pub wanted: EventTypes,
+    /// What the rules need to be told: calls that nobody needs are not sent.
+    pub wanted: Demand,
     /// Name of the node, instead of the host name.
     pub node_name: Option<String>,
     /// Print the programs' own debug lines (needs a build with the feature `bpf-log`).
@@ -65,7 +65,7 @@ impl Default for Settings {
         Self {
             ring_bytes: 8 << 20,
             seccomp: SeccompChoice::Auto,
-            wanted: EventTypes::NONE,
+            wanted: Demand::NONE,
             node_name: None,
             bpf_log: false,
         }
@@ -228,7 +228,7 @@ pub fn load(choice: &Settings) -> Result<Loaded, SensorError> {
     let (resolved, ids) = kernel_types()?;
     require_core(&resolved)?;
     let method = seccomp_method(choice.seccomp, &resolved)?;
-    let settings = settings::for_machine(&resolved.offsets, method, std::process::id());
+    let settings = settings::for_machine(&resolved.offsets, method, std::process::id(), choice.ring_bytes);
     let numbers = [(Group::OFFSETS, resolved.offsets.as_bytes()), (Group::SETTINGS, settings.as_bytes())];
     let object = immediate::fill(OBJECT, &numbers).map_err(|error| SensorError::Object(chain(&error)))?;
     let mut ebpf = EbpfLoader::new()
@@ -256,8 +256,8 @@ fn take_wanted(ebpf: &mut Ebpf) -> Result<Array<MapData, WantedBytes>, SensorErr
 }
 
 /// Tells the programs which calls to send.
-fn want(map: &mut Array<MapData, WantedBytes>, types: EventTypes) -> Result<(), SensorError> {
-    let value: WantedBytes = zerocopy::transmute!(settings::wanted(types));
+fn want(map: &mut Array<MapData, WantedBytes>, demand: Demand) -> Result<(), SensorError> {
+    let value: WantedBytes = zerocopy::transmute!(settings::wanted(&demand));
     map.set(0, value, 0).map_err(|error| SensorError::Object(chain(&error)))
 }
 
@@ -355,13 +355,18 @@ impl Loaded {
     }
 
     /// Changes which calls are sent.
-    pub(super) fn want(&mut self, types: EventTypes) -> Result<(), SensorError> {
-        want(&mut self.wanted, types)
+    pub(super) fn want(&mut self, demand: Demand) -> Result<(), SensorError> {
+        want(&mut self.wanted, demand)
     }
 
     pub(super) fn counters(&mut self) -> Result<PerCpuArray<MapData, u64>, SensorError> {
         let map = self.ebpf.take_map("COUNTERS").ok_or_else(|| SensorError::Object("no map COUNTERS".into()))?;
         PerCpuArray::try_from(map).map_err(|error| SensorError::Object(error.to_string()))
+    }
+
+    pub(super) fn losses(&mut self) -> Result<LossMap, SensorError> {
+        let map = self.ebpf.take_map("LOSSES").ok_or_else(|| SensorError::Object("no map LOSSES".into()))?;
+        HashMap::try_from(map).map_err(|error| SensorError::Object(error.to_string()))
     }
 
     /// The programs that are in the kernel.

@@ -30,11 +30,11 @@ use rustix::{
 
 use crate::{
     record,
-    rules::EventTypes,
+    rules::Demand,
     source::{Source, SourceError, Status},
 };
 use load::{Loaded, SensorError, Settings};
-use stats::{Counts, Programs, Stats};
+use stats::{Counts, Losses, Programs, Stats};
 
 /// How often the kernel's counters are read.
 const STATS_INTERVAL: Duration = Duration::from_secs(1);
@@ -46,6 +46,8 @@ pub struct Sensor {
     loaded: Option<Loaded>,
     ring: RingBuf<MapData>,
     stats: Stats,
+    /// Whose records were lost.
+    losses: Losses,
     /// Counters of the last look, for loss records.
     reported: Counts,
     last_look: Instant,
@@ -60,9 +62,10 @@ impl Sensor {
         let mut loaded = load::load(settings)?;
         let ring = loaded.ring()?;
         let stats = Stats::new(loaded.counters()?);
+        let losses = Losses::new(loaded.losses()?);
         let observations = snapshot::take(&mut loaded, settings.node_name.as_deref())?.into();
         let reported = stats.read();
-        Ok(Self { loaded: Some(loaded), ring, stats, reported, last_look: Instant::now(), observations })
+        Ok(Self { loaded: Some(loaded), ring, stats, losses, reported, last_look: Instant::now(), observations })
     }
 
     /// Detaches the programs. What is in the ring can still be drained.
@@ -71,9 +74,9 @@ impl Sensor {
         self.loaded = None;
     }
 
-    /// Changes which calls the kernel sends: those that become events of these types, and what is always needed.
-    pub fn want(&mut self, types: EventTypes) -> Result<(), SensorError> {
-        self.loaded.as_mut().map_or(Ok(()), |loaded| loaded.want(types))
+    /// Changes which calls the kernel sends: those that rules need, and what is always needed.
+    pub fn want(&mut self, demand: Demand) -> Result<(), SensorError> {
+        self.loaded.as_mut().map_or(Ok(()), |loaded| loaded.want(demand))
     }
 
     /// Counters since the start.
@@ -98,8 +101,12 @@ impl Sensor {
 
     fn observe_loss(&mut self) {
         let counts = self.stats.read();
-        for (kind, lost) in counts.lost_since(&self.reported) {
-            self.observations.push_back(record::loss(ktime_ns(), kind, lost.ring_full, lost.unreadable));
+        let lost = counts.lost_since(&self.reported);
+        if !lost.is_empty() {
+            for (kind, cgroup_id, lost) in self.losses.divide(lost) {
+                let lost = [lost.ring_full, lost.unreadable, lost.over_budget];
+                self.observations.push_back(record::loss(ktime_ns(), kind, cgroup_id, lost));
+            }
         }
         self.reported = counts;
         self.last_look = Instant::now();

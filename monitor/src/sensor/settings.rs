@@ -7,8 +7,7 @@ use monitor_ebpf::{
 };
 
 use crate::{
-    event::EventType,
-    rules::EventTypes,
+    rules::{Demand, EventTypes},
     syscall::{self, Arch, calls},
 };
 
@@ -18,15 +17,20 @@ const TS_COMPAT: u32 = 2;
 const TIF_32BIT: u32 = 1 << 22;
 /// `__X32_SYSCALL_BIT`
 const X32_BIT: u32 = 0x4000_0000;
+/// Bytes of the ring for one call of a cgroup's budget: of 8 MiB it may fill about an eighth in a tenth of a second, and so
+/// send some 40,000 calls a second for as long as the agent does not keep up.
+const BUDGET_SHARE: u32 = 2048;
 /// Bits in a word of the kernel's bitmaps.
 const WORD_BITS: u32 = 64;
 
 /// Calls that are wanted whatever the rules are, because what is known of processes rests on them.
 const ALWAYS: &[(&str, u8)] = &[
-    ("open", Wanted::WRITERS),
-    ("openat", Wanted::WRITERS),
-    ("openat2", Wanted::WRITERS),
-    ("creat", Wanted::WRITERS),
+    ("open", Wanted::DRIFT),
+    ("openat", Wanted::DRIFT),
+    ("openat2", Wanted::DRIFT),
+    ("creat", Wanted::DRIFT),
+    ("mmap", Wanted::DRIFT),
+    ("mmap2", Wanted::DRIFT),
     ("chdir", Wanted::ALL),
     ("fchdir", Wanted::ALL),
 ];
@@ -35,11 +39,13 @@ const ALWAYS: &[(&str, u8)] = &[
 const ARCHES: (Arch, Arch) =
     if cfg!(target_arch = "aarch64") { (Arch::Aarch64, Arch::Arm) } else { (Arch::X86_64, Arch::I386) };
 
-/// What the programs are to send for events of these types.
-pub fn wanted(types: EventTypes) -> Wanted {
+/// What the programs are to send for rules with this demand.
+pub fn wanted(demand: &Demand) -> Wanted {
     let mut wanted = Wanted::NOTHING;
-    let named = types.iter().map(|event_type| (event_type.name(), Wanted::ALL));
-    let told = named.filter(|(name, _)| EventType::find(name).is_some_and(syscall::is_told));
+    let named = |types: EventTypes, level| {
+        types.iter().filter(|one| syscall::is_told(*one)).map(move |one| (one.name(), level))
+    };
+    let told = named(demand.all, Wanted::ALL).chain(named(demand.drift, Wanted::DRIFT));
     for (name, level) in ALWAYS.iter().copied().chain(told) {
         for (arch, table) in [(ARCHES.0, &mut wanted.native), (ARCHES.1, &mut wanted.compat)] {
             let index = syscall::number(arch, name).and_then(|nr| usize::try_from(nr).ok());
@@ -55,7 +61,7 @@ pub fn wanted(types: EventTypes) -> Wanted {
 }
 
 /// Settings for this machine.
-pub fn for_machine(offsets: &Offsets, method: u32, agent_tgid: u32) -> Settings {
+pub fn for_machine(offsets: &Offsets, method: u32, agent_tgid: u32, ring_bytes: u32) -> Settings {
     let (compat_mask, nr_mask) =
         if cfg!(target_arch = "aarch64") { (TIF_32BIT, u32::MAX) } else { (TS_COMPAT, !X32_BIT) };
     let mut settings = Settings {
@@ -63,6 +69,9 @@ pub fn for_machine(offsets: &Offsets, method: u32, agent_tgid: u32) -> Settings 
         nr_mask,
         seccomp_method: method,
         agent_tgid,
+        pressure_bytes: ring_bytes / 4,
+        reserve_bytes: ring_bytes / 8 * 7,
+        budget: ring_bytes / BUDGET_SHARE,
         native: table(ARCHES.0, offsets.allow_native_size),
         compat: table(ARCHES.1, offsets.allow_compat_size),
     };
@@ -93,6 +102,7 @@ fn bitmap_limit(bytes: u32) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::EventType;
 
     #[test]
     fn the_last_word_of_the_bitmap_is_not_trusted() {
@@ -114,7 +124,7 @@ mod tests {
         let mut types = EventTypes::NONE;
         types.insert_named(EventType::find("connect").unwrap());
         types.insert_named(EventType::find("personality").unwrap());
-        let wanted = wanted(types);
+        let wanted = wanted(&Demand { all: types, ..Demand::NONE });
         let (connect, personality, openat, read) = (42, 135, 257, 0);
         assert_eq!([connect, personality, openat, read].map(|nr| wanted.native[nr]), [2, 2, 1, 0]);
         assert_eq!(wanted.compat[362], Wanted::ALL, "connect of 32-bit programs");

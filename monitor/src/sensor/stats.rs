@@ -1,12 +1,16 @@
 //! The programs' own counters: what reached the ring, what was left out on purpose, what was lost.
 
 use std::{
+    collections::BTreeMap,
     os::fd::{AsRawFd as _, BorrowedFd},
     sync::Arc,
 };
 
-use aya::maps::{MapData, PerCpuArray};
-use monitor_ebpf::{record::Kind, settings::Counter};
+use aya::maps::{HashMap, MapData, PerCpuArray};
+use monitor_ebpf::{
+    record::Kind,
+    settings::{Counter, LossKey},
+};
 
 use super::kernel_kinds;
 
@@ -21,12 +25,33 @@ pub struct KindCounts {
     pub ring_full: u64,
     /// Lost because a kernel structure could not be read.
     pub unreadable: u64,
+    /// Lost because their cgroup had used up its share of a ring that fills up.
+    pub over_budget: u64,
 }
 
 impl KindCounts {
     /// Lost, whatever the cause.
     pub const fn lost(&self) -> u64 {
-        self.ring_full + self.unreadable
+        self.ring_full + self.unreadable + self.over_budget
+    }
+
+    fn add(&mut self, counter: Counter, lost: u64) {
+        match counter {
+            Counter::UNREADABLE => self.unreadable += lost,
+            Counter::OVER_BUDGET => self.over_budget += lost,
+            _ => self.ring_full += lost,
+        }
+    }
+
+    /// What is left of these without those.
+    const fn without(self, those: Self) -> Self {
+        Self {
+            emitted: self.emitted.saturating_sub(those.emitted),
+            filtered: self.filtered.saturating_sub(those.filtered),
+            ring_full: self.ring_full.saturating_sub(those.ring_full),
+            unreadable: self.unreadable.saturating_sub(those.unreadable),
+            over_budget: self.over_budget.saturating_sub(those.over_budget),
+        }
     }
 }
 
@@ -42,6 +67,7 @@ impl Counts {
             filtered: sum.filtered + counts.filtered,
             ring_full: sum.ring_full + counts.ring_full,
             unreadable: sum.unreadable + counts.unreadable,
+            over_budget: sum.over_budget + counts.over_budget,
         })
     }
 
@@ -50,12 +76,7 @@ impl Counts {
         let before = |kind| earlier.0.iter().find(|(k, _)| *k == kind).map(|(_, counts)| *counts).unwrap_or_default();
         self.0
             .iter()
-            .map(|(kind, now)| {
-                let before = before(*kind);
-                let ring_full = now.ring_full.saturating_sub(before.ring_full);
-                let unreadable = now.unreadable.saturating_sub(before.unreadable);
-                (*kind, KindCounts { ring_full, unreadable, ..KindCounts::default() })
-            })
+            .map(|(kind, now)| (*kind, now.without(before(*kind))))
             .filter(|(_, lost)| lost.lost() > 0)
             .collect()
     }
@@ -80,8 +101,59 @@ impl Stats {
             filtered: sum(kind, Counter::FILTERED),
             ring_full: sum(kind, Counter::RING_FULL),
             unreadable: sum(kind, Counter::UNREADABLE),
+            over_budget: sum(kind, Counter::OVER_BUDGET),
         };
         Counts(kernel_kinds().map(|kind| (kind, counts(kind))).collect())
+    }
+}
+
+/// The map that counts lost records by whose they were.
+pub(super) type LossMap = HashMap<MapData, [u8; size_of::<LossKey>()], u64>;
+
+/// Says whose records were lost.
+pub(super) struct Losses {
+    map: LossMap,
+    /// What the map said when it was last read.
+    seen: BTreeMap<(u16, u64, u32), u64>,
+}
+
+impl Losses {
+    pub(super) const fn new(map: LossMap) -> Self {
+        Self { map, seen: BTreeMap::new() }
+    }
+
+    /// Divides what was lost of each kind among cgroups. What the map does not know of, because it forgot, is cgroup 0's.
+    pub(super) fn divide(&mut self, lost: Vec<(Kind, KindCounts)>) -> Vec<(Kind, u64, KindCounts)> {
+        let mut now = BTreeMap::new();
+        for (key, count) in self.map.iter().filter_map(Result::ok) {
+            let key: LossKey = zerocopy::transmute!(key);
+            now.insert((u16::try_from(key.kind).unwrap_or(0), key.cgroup_id, key.counter), count);
+        }
+        let mut divided: BTreeMap<(u16, u64), KindCounts> = BTreeMap::new();
+        for (&(kind, cgroup_id, counter), &count) in &now {
+            // An entry that was evicted begins anew.
+            let before = self.seen.get(&(kind, cgroup_id, counter)).copied().filter(|before| *before <= count);
+            let more = count - before.unwrap_or(0);
+            if more > 0 {
+                divided.entry((kind, cgroup_id)).or_default().add(Counter(counter), more);
+            }
+        }
+        self.seen = now;
+        let mut all: Vec<_> = divided.iter().map(|((kind, cgroup), counts)| (Kind(*kind), *cgroup, *counts)).collect();
+        for (kind, total) in lost {
+            let known =
+                all.iter().filter(|(of, ..)| *of == kind).fold(KindCounts::default(), |sum, (.., counts)| KindCounts {
+                    ring_full: sum.ring_full + counts.ring_full,
+                    unreadable: sum.unreadable + counts.unreadable,
+                    over_budget: sum.over_budget + counts.over_budget,
+                    ..sum
+                });
+            let rest = total.without(known);
+            if rest.lost() > 0 {
+                all.push((kind, 0, rest));
+            }
+        }
+        all
     }
 }
 

@@ -261,8 +261,10 @@ calls! {
     "userfaultfd" => SYSCALL_USERFAULTFD_X, plan().makes(), { res: Result, flags: Bits(0, flags::OPEN) };
     "io_uring_setup" => SYSCALL_IO_URING_SETUP_X, plan().makes(), { res: Result, entries: Argument(0) };
     "keyctl" => SYSCALL_KEYCTL_X, plan(), { res: Result, operation: Argument(0) };
-    "mmap" => SYSCALL_MMAP_X, plan().about(4),
+    "mmap" => SYSCALL_MMAP_X, plan().about(4).flags(plan_flag::MAPS),
         { res: Result, addr: Argument(0), length: Argument(1), prot: Bits(2, flags::PROT), flags: Bits(3, flags::MAP), fd: Descriptor(4), offset: Argument(5) };
+    "mmap2" => SYSCALL_MMAP2_X, plan().about(4).flags(plan_flag::MAPS),
+        { res: Result, addr: Argument(0), length: Argument(1), prot: Bits(2, flags::PROT), flags: Bits(3, flags::MAP), fd: Descriptor(4), pgoffset: Argument(5) };
     "mprotect" => SYSCALL_MPROTECT_X, plan(),
         { res: Result, addr: Argument(0), length: Argument(1), prot: Bits(2, flags::PROT) };
 

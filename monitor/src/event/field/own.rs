@@ -14,8 +14,8 @@ fields! {
     "thread.seccomp_mode", Uint, [], None, "Seccomp mode: 0 none, 1 strict, 2 filter, 3 killed.", "2"
         => Source::One(|c, _| c.seccomp_mode().map(|mode| Value::Uint(mode.into())));
     "thread.no_new_privs", Bool, [], None, "Whether the thread gave up gaining privileges by exec (`no_new_privs`).", "true"
-        => Source::Refused("the sensor does not read it yet");
-    "drift.kind", Text, [], None, "How the executed program differs from the image: `new_executable`, `modified_executable`, `fileless`; no value otherwise.", "new_executable"
+        => Source::One(|c, _| c.thread.filter(|_| c.event.is_recorded()).map(|p| Value::Bool(p.task.no_new_privs != 0)));
+    "drift.kind", Text, [], None, "How the executed program differs from the image: `new_executable`, `modified_executable`, `fileless`, `new_library`, `modified_library`; no value otherwise.", "new_executable"
         => Source::One(|c, _| c.drift.map(|drift| Value::text(drift::kind_name(drift.kind))));
     "drift.layer", Text, [], None, "`upper` or `lower` where the executed program lies on an overlay file system.", "upper"
         => Source::One(|c, _| match &c.event.body {

@@ -48,6 +48,8 @@ mod number {
     pub(super) const PTRACE: i64 = 101;
     pub(super) const PRCTL: i64 = 157;
     pub(super) const SECCOMP: i64 = 317;
+    pub(super) const OPENAT: i64 = 257;
+    pub(super) const CLOSE: i64 = 3;
 }
 
 /// Numbers of the system calls that the tests name.
@@ -73,6 +75,8 @@ mod number {
     pub(super) const PTRACE: i64 = 117;
     pub(super) const PRCTL: i64 = 167;
     pub(super) const SECCOMP: i64 = 277;
+    pub(super) const OPENAT: i64 = 56;
+    pub(super) const CLOSE: i64 = 57;
 }
 
 const SIGKILL: i64 = 9;
@@ -353,6 +357,19 @@ fn main() -> ExitCode {
         "calls" => {
             let done = calls::make_all(args.get(2).map_or("/tmp", String::as_str));
             return if done.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+        }
+        "flood" => {
+            // Opens as fast as it can, for as long as the argument says, in milliseconds.
+            let end = std::time::Instant::now() + Duration::from_millis(times(args.get(2)) as u64);
+            let mut opens = 0;
+            while std::time::Instant::now() < end {
+                for _ in 0..100 {
+                    let fd = call(number::OPENAT, [-100, c"/bin/workload".as_ptr() as i64, 0, 0, 0, 0]);
+                    call(number::CLOSE, [fd, 0, 0, 0, 0, 0]);
+                    opens += 1;
+                }
+            }
+            Ok(vec![opens])
         }
         "churn" => churn(),
         "memfd" => memfd().map(|e| vec![e]),

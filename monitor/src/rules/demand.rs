@@ -1,0 +1,85 @@
+//! What rules need a source to tell, so that nothing else has to be sent. An over-approximation: what is left out here no rule
+//! can match.
+
+use super::{EventTypes, RuleSet, condition::Expr};
+
+/// What rules need to be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Demand {
+    /// Types of which every event may match.
+    pub all: EventTypes,
+    /// Types of which only events may match that the drift detection has something to say of.
+    pub drift: EventTypes,
+}
+
+impl Demand {
+    /// Nothing.
+    pub const NONE: Self = Self { all: EventTypes::NONE, drift: EventTypes::NONE };
+    /// Everything.
+    pub const ALL: Self = Self { all: EventTypes::ALL, drift: EventTypes::ALL };
+
+    /// Of these rules. Those that name no event types take what comes.
+    pub fn of(rules: &RuleSet) -> Self {
+        let mut demand = Self::NONE;
+        for rule in rules.rules().filter(|rule| rule.event_types.are_named()) {
+            let of = if needs_drift(&rule.expr) { &mut demand.drift } else { &mut demand.all };
+            *of = of.union(rule.event_types);
+        }
+        demand
+    }
+}
+
+/// Whether a condition can hold only where the drift detection says something: a comparison with a field that has no value
+/// does not hold.
+fn needs_drift(expr: &Expr) -> bool {
+    match expr {
+        Expr::And(exprs) => exprs.iter().any(needs_drift),
+        Expr::Or(exprs) => !exprs.is_empty() && exprs.iter().all(needs_drift),
+        Expr::Not(_) => false,
+        Expr::Check(check) => {
+            let mut is_drift = false;
+            check.left.fields(&mut |field, _| is_drift |= field.info().name.starts_with("drift."));
+            is_drift
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        event::EventType,
+        rules::{Options, Source},
+    };
+
+    fn demand(condition: &str) -> Demand {
+        let text = format!("- rule: A\n  desc: d\n  condition: {condition}\n  output: o\n  priority: INFO\n");
+        let loaded = RuleSet::load(&[Source { name: "r".into(), text: text.into() }], &Options::default());
+        Demand::of(&loaded.rules.unwrap())
+    }
+
+    #[test]
+    fn a_rule_that_needs_drift_needs_no_other_event_of_its_types() {
+        let mmap = EventType::find("mmap").unwrap();
+        for condition in [
+            "evt.type = mmap and drift.kind = new_library",
+            "evt.type = mmap and proc.name = x and (drift.kind exists or drift.layer = upper)",
+        ] {
+            let demand = demand(condition);
+            assert!(demand.drift.contains(mmap) && !demand.all.contains(mmap), "{condition}");
+        }
+        for condition in [
+            "evt.type = mmap",
+            "evt.type = mmap and not drift.kind = new_library",
+            "evt.type = mmap and (drift.kind exists or proc.name = x)",
+        ] {
+            let demand = demand(condition);
+            assert!(demand.all.contains(mmap) && !demand.drift.contains(mmap), "{condition}");
+        }
+    }
+
+    #[test]
+    fn rules_without_types_take_what_comes() {
+        assert_eq!(demand("proc.name = x"), Demand::NONE);
+    }
+}
