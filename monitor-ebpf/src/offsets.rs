@@ -92,6 +92,8 @@ offsets! {
         tty_driver_minor_start = "tty_driver.minor_start";
         mm_arg_start = "mm_struct.arg_start";
         mm_arg_end = "mm_struct.arg_end";
+        mm_env_start = "mm_struct.env_start";
+        mm_env_end = "mm_struct.env_end";
         mm_exe_file = "mm_struct.exe_file";
         css_set_dfl_cgrp = "css_set.dfl_cgrp";
         cgroup_kn = "cgroup.kn";

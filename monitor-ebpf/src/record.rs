@@ -1,4 +1,4 @@
-//! Records: the bytes that cross from the kernel to the agent, and that a capture keeps.
+//! Records: the bytes that cross from the kernel to the agent, and that a capture keeps. Tabular: mostly layouts.
 //!
 //! A record is a [`Header`], a fixed part chosen by [`Header::kind`], and a tail of variable-length pieces whose lengths
 //! stand in the fixed part, in the order of the fields. The [`records!`] table is the one list of kinds: numbers, layouts,
@@ -248,7 +248,7 @@ pub mod file_flag {
 }
 
 plain! {
-    /// A successful `execve` or `execveat`. Tail: `filename`, `interpreter`, `arguments`, `executable`, `cwd`.
+    /// A successful `execve` or `execveat`. Tail: `filename`, `interpreter`, `arguments`, `executable`, `cwd`, `environment`.
     pub struct ExecRecord {
         /// Common part.
         pub header: Header,
@@ -270,8 +270,10 @@ plain! {
         pub executable_len: u16,
         /// Bytes of the working directory, leaf-first.
         pub cwd_len: u16,
+        /// Bytes of the environment: NUL-terminated strings, at most 4095 bytes; only where rules ask for it.
+        pub environment_len: u16,
         /// Zero.
-        pub reserved2: [u16; 3],
+        pub reserved2: [u16; 2],
     }
 }
 

@@ -72,7 +72,7 @@ pub mod plan_flag {
     pub const MAPS: u8 = 1 << 4;
 }
 
-/// Which calls are wanted, by number: how much of each. The agent changes it when rules change.
+/// What is wanted: of calls, by number, how much of each. The agent changes it when rules change.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
 pub struct Wanted {
@@ -82,6 +82,8 @@ pub struct Wanted {
     pub native: [u8; CALLS],
     /// In the 32-bit table.
     pub compat: [u8; CALLS],
+    /// Whether an exec is to tell its environment.
+    pub environment: u8,
 }
 
 impl Wanted {
@@ -94,7 +96,7 @@ impl Wanted {
     pub const ALL: u8 = 2;
     /// Nothing wanted.
     pub const NOTHING: Self =
-        Self { either: [Self::NONE; CALLS], native: [Self::NONE; CALLS], compat: [Self::NONE; CALLS] };
+        Self { either: [Self::NONE; CALLS], native: [Self::NONE; CALLS], compat: [Self::NONE; CALLS], environment: 0 };
 }
 
 /// What one system call table has to say.

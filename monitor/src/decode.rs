@@ -173,6 +173,7 @@ impl<'a> IntoBody<'a> for ExecRecord {
             arguments: pieces.take(self.arguments_len),
             executable: pieces.path(self.executable_len),
             cwd: pieces.path(self.cwd_len),
+            environment: (self.environment_len > 0).then(|| pieces.take(self.environment_len)),
         })
     }
 }

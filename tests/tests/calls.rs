@@ -26,10 +26,11 @@ fn make(directory: &Path) -> Result<Vec<Twin>> {
 
 fn parse(line: &str) -> Result<Twin> {
     let value: Value = serde_json::from_str(line).with_context(|| line.to_owned())?;
-    let fields = value["fields"].as_object().context("no fields")?;
+    let of = |name: &str| value.get(name).with_context(|| format!("no {name} in {line}"));
+    let fields = of("fields")?.as_object().context("no fields")?;
     Ok(Twin {
-        event_type: value["type"].as_str().context("no type")?.to_owned(),
-        returned: value["returned"].as_i64().context("no result")?,
+        event_type: of("type")?.as_str().context("no type")?.to_owned(),
+        returned: of("returned")?.as_i64().context("no result")?,
         fields: fields.iter().map(|(name, value)| (name.clone(), value.as_str().unwrap_or(ANY).to_owned())).collect(),
     })
 }
@@ -38,7 +39,7 @@ fn parse(line: &str) -> Result<Twin> {
 fn rule(twins: &[Twin]) -> String {
     let types: BTreeSet<_> = twins.iter().map(|twin| twin.event_type.as_str()).collect();
     let fields: BTreeSet<_> = twins.iter().flat_map(|twin| twin.fields.iter().map(|(name, _)| name.as_str())).collect();
-    let output: String = fields.iter().map(|name| format!("%{name} ")).collect();
+    let output = fields.iter().map(|name| format!("%{name}")).collect::<Vec<_>>().join(" ");
     format!(
         "- rule: Twin\n  desc: d\n  condition: evt.type in ({}) and proc.args startswith \"calls \" and not (evt.type in (execve, execveat) and evt.rawres >= 0)\n  \
          output: \"%evt.type %evt.rawres {output}\"\n  priority: INFO\n",
@@ -48,9 +49,10 @@ fn rule(twins: &[Twin]) -> String {
 
 /// A field's value as text.
 fn shown(finding: &Value, field: &str) -> String {
-    match &finding["output_fields"][field] {
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
+    match finding.get("output_fields").and_then(|fields| fields.get(field)) {
+        Some(Value::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
+        None => "nothing".to_owned(),
     }
 }
 
@@ -79,7 +81,8 @@ fn every_call_is_told_as_it_was_made() -> Result<()> {
     ensure!(stopped.summary.lost == 0, "{:?}", stopped.summary);
 
     let mut differences = Vec::new();
-    let mut told = stopped.findings.iter().skip_while(|finding| shown(finding, "evt.type") != twins[0].event_type);
+    let first = twins.first().context("no calls")?;
+    let mut told = stopped.findings.iter().skip_while(|finding| shown(finding, "evt.type") != first.event_type);
     for (number, twin) in twins.iter().enumerate() {
         let what = format!("call {number}, {}", twin.event_type);
         let finding = told.next().with_context(|| format!("{what} was not told"))?;
@@ -98,5 +101,23 @@ fn every_call_is_told_as_it_was_made() -> Result<()> {
     }
     ensure!(differences.is_empty(), "{}", differences.join("\n"));
     ensure!(told.next().is_none(), "more calls were told than made");
+    Ok(())
+}
+
+#[test]
+fn an_exec_tells_its_environment_where_a_rule_asks_for_it() -> Result<()> {
+    if !can_run_live() {
+        return Ok(());
+    }
+    let scratch = tempfile::tempdir()?;
+    let rules = scratch.path().join("rules.yaml");
+    let rule = "- rule: Twin\n  desc: d\n  condition: evt.type = execve and proc.env[MONITOR_TWIN] = \"a b\"\n  \
+                output: \"%proc.env[MONITOR_TWIN] %proc.pid\"\n  priority: INFO\n";
+    fs::write(&rules, rule)?;
+    let agent = Agent::start(&["-r", rules.to_str().context("path")?])?;
+    let mut command = Command::new(workload::binary()?);
+    process::run(command.env("MONITOR_TWIN", "a b"), Duration::from_secs(10))?.successful()?;
+    agent.wait_for("the environment", |finding| shown(finding, "proc.env[MONITOR_TWIN]") == "a b")?;
+    ensure!(agent.stop()?.findings.len() == 1);
     Ok(())
 }

@@ -13,7 +13,7 @@ const RULES: &str = "\
   condition: proc.name in (shells)
 - rule: Shell
   desc: A shell.
-  condition: evt.type in (execve, read) and shell and proc.env contains x
+  condition: evt.type in (execve, read) and shell and proc.stdin.name contains x
   output: a shell (%proc.cmdline)
   priority: NOTICE
 ";
@@ -54,7 +54,8 @@ fn explain_shows_the_condition_with_everything_put_in() -> Result<()> {
     let rules = path.to_string_lossy();
     let shown = monitor(["rules", "explain", "Shell", "-r", &rules])?;
     let text = shown.stdout_text();
-    for part in ["proc.name in (sh, bash)", "execve; not sent yet: read", "proc.env", "the sensor does not tell it yet"]
+    for part in
+        ["proc.name in (sh, bash)", "execve; not sent yet: read", "proc.stdin.name", "the sensor does not tell it yet"]
     {
         ensure!(text.contains(part), "{part:?} is missing:\n{text}");
     }

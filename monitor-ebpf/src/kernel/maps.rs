@@ -59,7 +59,7 @@ pub static CGROUP_SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(
 #[map]
 pub static SYS_EXIT_CLASSES: ProgramArray = ProgramArray::with_max_entries(Class::COUNT, 0);
 
-/// Which calls are wanted. A map, not read-only data: rules change while the programs run.
+/// What is wanted. A map, not read-only data: rules change while the programs run.
 #[map]
 pub static WANTED: Array<Wanted> = Array::with_max_entries(1, 0);
 

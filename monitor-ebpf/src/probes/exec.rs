@@ -10,7 +10,7 @@ use crate::kernel::{
     emit::{self, Urgency},
     file,
     globals::offset,
-    maps::EXEC_SCRATCH,
+    maps::{EXEC_SCRATCH, WANTED},
     read::{Typed, typed},
     tail::{Path, Tail},
     task,
@@ -43,7 +43,8 @@ fn try_sched_process_exec(ctx: &BtfTracePointContext) -> Option<()> {
         (*record).file = file::facts(file);
         (*record).old_tid = old_tid;
         (*record).reserved = 0;
-        (*record).reserved2 = [0; 3];
+        (*record).environment_len = 0;
+        (*record).reserved2 = [0; 2];
 
         let tail = Tail::behind::<ExecRecord>(scratch);
         let filename: u64 = typed(bprm, offset!(bprm_filename));
@@ -58,6 +59,10 @@ fn try_sched_process_exec(ctx: &BtfTracePointContext) -> Option<()> {
         let root = Path::at(fs + u64::from(offset!(fs_root)));
         (*record).executable_len = tail.path(file::path(file), root);
         (*record).cwd_len = tail.path(Path::at(fs + u64::from(offset!(fs_pwd))), root);
+        if WANTED.get(0).is_some_and(|wanted| wanted.environment != 0) {
+            let (start, end) = (typed(mm, offset!(mm_env_start)), typed(mm, offset!(mm_env_end)));
+            (*record).environment_len = tail.user_bytes(start, end);
+        }
         (*record).header.flags |= tail.flags();
         emit::variable(Kind::EXEC, scratch, tail.len(), urgency(&raw const (*record).file.flags));
     }

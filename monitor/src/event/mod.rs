@@ -122,6 +122,8 @@ pub struct Exec<'a> {
     pub executable: RawPath<'a>,
     /// Working directory.
     pub cwd: RawPath<'a>,
+    /// Environment, each variable ended by NUL; `None` where nobody asked for it.
+    pub environment: Option<&'a [u8]>,
 }
 
 /// A process that existed before the sensor.

@@ -2,6 +2,7 @@
 //! can match.
 
 use super::{EventTypes, RuleSet, condition::Expr};
+use crate::event::field::Field;
 
 /// What rules need to be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -10,17 +11,21 @@ pub struct Demand {
     pub all: EventTypes,
     /// Types of which only events may match that the drift detection has something to say of.
     pub drift: EventTypes,
+    /// Whether an exec must tell its environment.
+    pub environment: bool,
 }
 
 impl Demand {
     /// Nothing.
-    pub const NONE: Self = Self { all: EventTypes::NONE, drift: EventTypes::NONE };
+    pub const NONE: Self = Self { all: EventTypes::NONE, drift: EventTypes::NONE, environment: false };
     /// Everything.
-    pub const ALL: Self = Self { all: EventTypes::ALL, drift: EventTypes::ALL };
+    pub const ALL: Self = Self { all: EventTypes::ALL, drift: EventTypes::ALL, environment: true };
 
     /// Of these rules. Those that name no event types take what comes.
     pub fn of(rules: &RuleSet) -> Self {
-        let mut demand = Self::NONE;
+        let is_environment = |field: Field| matches!(field.info().name, "proc.env" | "proc.aenv");
+        let mut asked = rules.rules().flat_map(|rule| rule.expr.fields().into_iter().chain(rule.output.fields()));
+        let mut demand = Self { environment: asked.any(is_environment), ..Self::NONE };
         for rule in rules.rules().filter(|rule| rule.event_types.are_named()) {
             let of = if needs_drift(&rule.expr) { &mut demand.drift } else { &mut demand.all };
             *of = of.union(rule.event_types);
@@ -81,5 +86,11 @@ mod tests {
     #[test]
     fn rules_without_types_take_what_comes() {
         assert_eq!(demand("proc.name = x"), Demand::NONE);
+    }
+
+    #[test]
+    fn the_environment_is_told_where_a_rule_asks_for_it() {
+        assert!(demand("evt.type = execve and proc.env contains LD_PRELOAD").environment);
+        assert!(!demand("evt.type = execve and proc.name = env").environment);
     }
 }

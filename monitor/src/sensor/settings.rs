@@ -41,7 +41,7 @@ const ARCHES: (Arch, Arch) =
 
 /// What the programs are to send for rules with this demand.
 pub fn wanted(demand: &Demand) -> Wanted {
-    let mut wanted = Wanted::NOTHING;
+    let mut wanted = Wanted { environment: u8::from(demand.environment), ..Wanted::NOTHING };
     let named = |types: EventTypes, level| {
         types.iter().filter(|one| syscall::is_told(*one)).map(move |one| (one.name(), level))
     };

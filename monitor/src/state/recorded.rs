@@ -39,15 +39,18 @@ impl State {
             return;
         }
         let parent = ThreadKey::of(header);
-        let (image, mut task) = match self.threads.get(parent) {
-            Some(process) => (Arc::clone(&process.image), process.task),
-            None => (Arc::new(Image::unknown(&[])), TaskFacts::new_zeroed()),
+        let (image, mut task, environment) = match self.threads.get(parent) {
+            Some(process) => (Arc::clone(&process.image), process.task, Arc::clone(&process.environment)),
+            None => (Arc::new(Image::unknown(&[])), TaskFacts::new_zeroed(), Arc::default()),
         };
         task.parent_tgid = header.tgid;
         task.parent_start_ns = header.start_ns;
         task.vpid = fork.child_vpid;
         task.pid_ns = fork.child_pid_ns;
         self.put(child, parent, image, task, header.cgroup_id);
+        if let Some(child) = self.threads.get_mut(child) {
+            child.environment = environment;
+        }
     }
 
     pub(super) fn exec(&mut self, header: &Header, exec: &Exec<'_>) {
@@ -58,6 +61,9 @@ impl State {
         let now = self.unix_ns(header.ktime_ns);
         if let Some(thread) = self.threads.get_mut(key) {
             thread.exec_ns = now;
+            if let Some(environment) = exec.environment {
+                thread.environment = environment.strip_suffix(&[0]).unwrap_or(environment).into();
+            }
         }
     }
 

@@ -381,7 +381,7 @@ impl Threads {
             let old_parent = known.parent;
             let (children, ended_ns) = (known.children, known.ended_ns);
             let descriptors = std::mem::take(&mut known.descriptors);
-            **known = Thread { children, ended_ns, descriptors, ..thread };
+            **known = Thread { descriptors, children, ended_ns, ..thread };
             // The parent at the fork says more than the reaper that may be the parent by now.
             if old_parent == ThreadKey::default() {
                 self.count_child(parent, true);

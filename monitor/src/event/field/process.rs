@@ -64,7 +64,7 @@ fields! {
         => Source::One(|c, _| c.thread.map(|p| Value::Uint(p.image.further_arguments().map(<[u8]>::len).sum::<usize>() as u64)));
     "proc.exeline", Text, [], None, "Exe + blank + args.", "/bin/ls -l /tmp"
         => Source::One(|c, _| c.thread.map(|p| Value::owned(p.image.exe_line())));
-    "proc.env", Text, [CAPTURE], Key, "Environment joined by blanks; [NAME] one value.", "PATH=/usr/bin:/bin HOME=/root"
+    "proc.env", Text, [], Key, "Environment joined by blanks; [NAME] one value.", "PATH=/usr/bin:/bin HOME=/root"
         => Source::One(|c, argument| {
             let owner = c.state.threads.environment_owner(c.thread?);
             Some(match argument {
@@ -72,7 +72,7 @@ fields! {
                 _ => environment(owner),
             })
         });
-    "proc.aenv", Text, [NO_FIELD NO_TRANSFORMER CAPTURE], Key, "Ancestor environment; [N], [NAME] or any ancestor.", "PATH=/usr/bin:/bin HOME=/root"
+    "proc.aenv", Text, [NO_FIELD NO_TRANSFORMER], Key, "Ancestor environment; [N], [NAME] or any ancestor.", "PATH=/usr/bin:/bin HOME=/root"
         => Source::OneOrSeveral(ancestors_environment, |c, each| c.ancestors().map(|p| environment(c.state.threads.environment_owner(p))).for_each(each));
     "proc.cwd", Text, [], None, "Cwd of the main thread, always ends with /.", "/root/"
         => Source::One(|c, _| c.thread.map(|p| c.state.threads.cwd(p)).filter(|cwd| !cwd.is_empty() || is_captured(c)).map(Value::text));

@@ -53,7 +53,6 @@ mod nr {
     pub(super) const SETRESUID: i64 = 117;
     pub(super) const SETRESGID: i64 = 119;
     pub(super) const MKNOD: i64 = 133;
-    pub(super) const PERSONALITY: i64 = 135;
     pub(super) const CHROOT: i64 = 161;
     pub(super) const MOUNT: i64 = 165;
     pub(super) const INIT_MODULE: i64 = 175;
@@ -257,9 +256,12 @@ fn sockets(here: &impl Fn(&str) -> String) -> io::Result<()> {
     Ok(())
 }
 
+/// A call: its event, its number, its arguments, and what the event's fields must hold.
+type Called<'a> = (&'a str, i64, [i64; 6], &'a [(&'a str, &'a str)]);
+
 /// Calls that change who a process is: each in a child of its own.
 fn identities() {
-    let calls: [(&str, i64, [i64; 6], &[(&str, &str)]); 10] = [
+    let calls: [Called<'_>; 10] = [
         ("setuid", nr::SETUID, [1234, 0, 0, 0, 0, 0], &[("evt.rawarg.uid", "1234"), ("user.uid", "1234")]),
         ("setgid", nr::SETGID, [1234, 0, 0, 0, 0, 0], &[("evt.rawarg.gid", "1234")]),
         ("setreuid", nr::SETREUID, [7, 8, 0, 0, 0, 0], &[("evt.rawarg.ruid", "7"), ("evt.rawarg.euid", "8")]),
@@ -317,7 +319,7 @@ fn kernel() {
     make("io_uring_setup", nr::IO_URING_SETUP, [8, 0, 0, 0, 0, 0], &[("evt.arg.entries", "8"), ("evt.failed", "true")]);
     make("keyctl", nr::KEYCTL, [11, -1, 0, 0, 0, 0], &[("evt.arg.operation", "KEYCTL_READ")]);
     make("prctl", number::PRCTL, [38, 0, 0, 0, 0, 0], &[("evt.arg.option", "PR_SET_NO_NEW_PRIVS")]);
-    make("personality", nr::PERSONALITY, [0xffff_ffff, 0, 0, 0, 0, 0], &[("syscall.type", "personality")]);
+    make("personality", number::PERSONALITY, [0xffff_ffff, 0, 0, 0, 0, 0], &[("syscall.type", "personality")]);
     let execve = [text("missing"), 0, 0, 0, 0, 0];
     make("execve", number::EXECVE, execve, &[("evt.res", "ENOENT"), ("evt.arg.filename", "?")]);
     make("execveat", number::EXECVEAT, [AT_FDCWD, text("missing"), 0, 0, 0, 0], &[("evt.res", "ENOENT")]);
@@ -334,12 +336,13 @@ fn compat(directory: &str, here: &impl Fn(&str) -> String) {
     let mut next = low;
     let mut low_text = |text: &str| {
         let place = next;
+        let len = i64::try_from(text.len()).unwrap_or(0);
         // SAFETY: the page is this function's alone, and the few short texts fit it.
         unsafe {
             std::ptr::copy_nonoverlapping(text.as_ptr(), place as *mut u8, text.len());
-            *((place + text.len() as i64) as *mut u8) = 0;
+            *((place + len) as *mut u8) = 0;
         }
-        next += text.len() as i64 + 1;
+        next += len + 1;
         place
     };
     let sub = here("compat");
@@ -370,5 +373,7 @@ fn int80(number: i32, [first, second, third, fourth]: [i64; 4]) -> i64 {
             in("rdi") 0, out("r8") _, out("r9") _, out("r10") _, out("r11") _,
         );
     }
-    i64::from(returned as i32)
+    #[expect(clippy::cast_possible_truncation, reason = "the upper half of the register means nothing")]
+    let returned = returned as i32;
+    i64::from(returned)
 }
