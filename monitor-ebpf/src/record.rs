@@ -112,6 +112,8 @@ records! {
     0x102 => END, "end", EndRecord;
     /// Rules that apply from here on.
     0x103 => RULES, "rules", RulesRecord;
+    /// System calls that a cgroup's tasks made for the first time.
+    0x107 => CALLS_MADE, "calls_made", CallsMadeRecord;
     /// A user of the host.
     0x108 => USER, "user", UserRecord;
     /// A group of the host.
@@ -572,6 +574,19 @@ plain! {
         pub rules: u32,
         /// Zero.
         pub reserved: u32,
+    }
+}
+
+plain! {
+    /// System calls that the tasks of a cgroup, the header's, made since the last such record and never before: one bit each,
+    /// by number. Calls that do not return (`exit`, a successful `rt_sigreturn`) are not seen.
+    pub struct CallsMadeRecord {
+        /// Common part.
+        pub header: Header,
+        /// Of the 64-bit table.
+        pub native: [u64; 8],
+        /// Of the 32-bit table.
+        pub compat: [u64; 8],
     }
 }
 

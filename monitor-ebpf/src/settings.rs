@@ -131,6 +131,8 @@ pub struct Settings {
     pub seccomp_method: u32,
     /// Process id of the agent: its own calls are not sent.
     pub agent_tgid: u32,
+    /// 1 to note which calls each cgroup makes: [`Made`].
+    pub observe: u32,
     /// Queued bytes from which on a cgroup has a budget.
     pub pressure_bytes: u32,
     /// Queued bytes from which on the ring takes nothing but what may become a finding by itself.
@@ -162,12 +164,23 @@ impl Settings {
         nr_mask: u32::MAX,
         seccomp_method: SeccompMethod::OFF,
         agent_tgid: 0,
+        observe: 0,
         pressure_bytes: u32::MAX,
         reserve_bytes: u32::MAX,
         budget: u32::MAX,
         native: Table::EMPTY,
         compat: Table::EMPTY,
     };
+}
+
+/// Which calls a cgroup's tasks have made: one bit each, by number.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+pub struct Made {
+    /// Of the 64-bit table.
+    pub native: [u64; CALLS / 64],
+    /// Of the 32-bit table.
+    pub compat: [u64; CALLS / 64],
 }
 
 /// What a cgroup has used of its share of the ring.

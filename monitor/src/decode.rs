@@ -6,9 +6,9 @@
 use monitor_ebpf::{
     for_each_record,
     record::{
-        CallRecord, CgroupAttachRecord, CgroupRecord, EndRecord, ExecRecord, ExitRecord, ForkRecord, GroupRecord,
-        Header, Kind, LossRecord, MAX_RECORD_BYTES, RulesRecord, SeccompCallRecord, SeccompFilterRecord, SessionRecord,
-        SigsysRecord, SocketFacts, TaskRecord, UserRecord,
+        CallRecord, CallsMadeRecord, CgroupAttachRecord, CgroupRecord, EndRecord, ExecRecord, ExitRecord, ForkRecord,
+        GroupRecord, Header, Kind, LossRecord, MAX_RECORD_BYTES, RulesRecord, SeccompCallRecord, SeccompFilterRecord,
+        SessionRecord, SigsysRecord, SocketFacts, TaskRecord, UserRecord,
     },
 };
 use thiserror::Error;
@@ -160,7 +160,7 @@ macro_rules! fixed_only {
 
 fixed_only! {
     ForkRecord => Fork, ExitRecord => Exit, CgroupAttachRecord => CgroupAttach, SigsysRecord => Sigsys,
-    SeccompCallRecord => SeccompCall, LossRecord => Loss, EndRecord => End, RulesRecord => Rules
+    SeccompCallRecord => SeccompCall, CallsMadeRecord => CallsMade, LossRecord => Loss, EndRecord => End, RulesRecord => Rules
 }
 
 impl<'a> IntoBody<'a> for ExecRecord {

@@ -2,9 +2,10 @@
 //! with the rest.
 
 use monitor_ebpf::record::{
-    ABI_VERSION, CgroupRecord, EndRecord, GroupRecord, Header, Kind, LossRecord, RulesRecord, SessionRecord,
-    TaskRecord, UserRecord, header_flag,
+    ABI_VERSION, CallsMadeRecord, CgroupRecord, EndRecord, GroupRecord, Header, Kind, LossRecord, RulesRecord,
+    SessionRecord, TaskRecord, UserRecord, header_flag,
 };
+use monitor_ebpf::settings::Made;
 use zerocopy::{FromZeros as _, Immutable, IntoBytes};
 
 use crate::event::path::to_components;
@@ -77,6 +78,12 @@ pub fn task(mut fixed: TaskRecord, arguments: &[u8], executable: &[u8], cwd: &[u
     fixed.executable_len = len16(executable);
     fixed.cwd_len = len16(cwd);
     assemble(fixed, &[arguments, executable, cwd])
+}
+
+/// System calls that the tasks of a cgroup made for the first time.
+pub fn calls_made(ktime_ns: u64, cgroup_id: u64, made: &Made) -> Vec<u8> {
+    let header = Header { cgroup_id, ..header(Kind::CALLS_MADE, ktime_ns) };
+    assemble(CallsMadeRecord { header, native: made.native, compat: made.compat }, &[])
 }
 
 /// A user of the host.
@@ -329,6 +336,7 @@ pub(crate) mod builder {
             loss(9, Kind(0), 7, [1, 2, 3]),
             end(10, 12),
             rules(11, [7; 32], 3),
+            calls_made(12, 7, &Made { native: [1, 0, 0, 0, 0, 0, 0, 1 << 63], compat: [0; 8] }),
             user(12, 1, 2, [b"daemon", b"/usr/sbin", b"/usr/sbin/nologin"]),
             group(13, 2, b"daemon"),
         ];

@@ -42,7 +42,7 @@ fn layouts() -> Vec<Layout> {
         Layout {
             name: "Settings",
             size: size_of::<Settings>(),
-            members: members!(Settings: compat_mask, nr_mask, seccomp_method, agent_tgid, pressure_bytes, reserve_bytes, budget, native, compat),
+            members: members!(Settings: compat_mask, nr_mask, seccomp_method, agent_tgid, observe, pressure_bytes, reserve_bytes, budget, native, compat),
         },
         Layout {
             name: "Table",

@@ -6,9 +6,9 @@ use aya_ebpf::{
     bindings::task_struct,
     helpers::bpf_task_storage_get,
     macros::{btf_map, map},
-    maps::{Array, LruHashMap, PerCpuArray, ProgramArray, RingBuf},
+    maps::{Array, HashMap, LruHashMap, PerCpuArray, ProgramArray, RingBuf},
 };
-use monitor_ebpf::settings::{Budget, Class, Counter, LossKey, Wanted};
+use monitor_ebpf::settings::{Budget, Class, Counter, LossKey, Made, Wanted};
 
 /// Bytes of one scratch buffer: twice what a record may fill, so that masked offsets plus one bounded read stay inside.
 pub const SCRATCH_BYTES: usize = 32 * 1024;
@@ -25,6 +25,10 @@ pub static RECORDS: RingBuf = RingBuf::with_byte_size(8 << 20, 0);
 /// Counters by kind, see [`Counter::index`].
 #[map]
 pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::KINDS * Counter::PER_KIND, 0);
+
+/// Which calls each cgroup makes, where that is to be noted. A hash, because ids are sparse; a full one takes no more cgroups.
+#[map]
+pub static MADE: HashMap<u64, Made> = HashMap::with_max_entries(4096, 0);
 
 /// What cgroups have used of the ring lately. A hash, because ids are sparse; LRU, because cgroups come and go: one that is
 /// evicted starts anew.

@@ -16,7 +16,7 @@ use crate::{
     },
     probes::{
         seccomp::arguments,
-        sys_exit::{SECCOMP_MODE_FILTER, dispatch_wanted},
+        sys_exit::{SECCOMP_MODE_FILTER, dispatch_wanted, note_made},
     },
 };
 
@@ -46,6 +46,7 @@ pub fn sys_exit_pair(ctx: BtfTracePointContext) -> i32 {
     unsafe {
         let compat = task::is_compat(current);
         let raw_nr: u32 = typed(regs, offset!(regs_nr));
+        note_made(raw_nr & setting!(nr_mask));
         if task::seccomp_mode(current) >= SECCOMP_MODE_FILTER && !entered_before(current) && raw_nr as i32 >= 0 {
             let record = SeccompCallRecord {
                 header: task::header::<SeccompCallRecord>(Kind::SECCOMP_CALL, 0, current),

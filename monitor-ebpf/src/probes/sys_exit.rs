@@ -4,23 +4,25 @@
 //! answers the first for almost every call of a filtered task, a byte table the second. Whatever remains goes by tail call
 //! to a program of its own, so that this one stays small enough to cost next to nothing.
 
-use core::mem::offset_of;
+use core::{arch::asm, mem::offset_of};
 
-use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
+use aya_ebpf::{helpers::bpf_get_current_cgroup_id, macros::btf_tracepoint, programs::BtfTracePointContext};
 use monitor_ebpf::{
     offsets::MISSING,
-    settings::{CALLS, Class, SeccompMethod, Wanted},
+    settings::{CALLS, Class, Made, SeccompMethod, Wanted},
 };
 
 use crate::kernel::{
     globals::{offset, setting},
-    maps::{SYS_EXIT_CLASSES, WANTED},
+    maps::{MADE, SYS_EXIT_CLASSES, WANTED},
     read::{Typed, typed},
     task,
 };
 
 /// `SECCOMP_MODE_FILTER`; 3 is a thread that seccomp killed.
 pub const SECCOMP_MODE_FILTER: u32 = 2;
+
+const BPF_NOEXIST: u64 = 1;
 
 /// `trace_sys_exit(struct pt_regs *regs, long ret)`
 #[btf_tracepoint(function = "sys_exit")]
@@ -29,6 +31,7 @@ pub fn sys_exit(ctx: BtfTracePointContext) -> i32 {
     // SAFETY: the running task and its registers.
     unsafe {
         let nr = typed::<u32>(regs, offset!(regs_nr)) & setting!(nr_mask);
+        note_made(nr);
         if setting!(seccomp_method) == SeccompMethod::EXIT {
             let current = task::current();
             if task::seccomp_mode(current) >= SECCOMP_MODE_FILTER
@@ -40,6 +43,32 @@ pub fn sys_exit(ctx: BtfTracePointContext) -> i32 {
         dispatch_wanted(&ctx, nr);
     }
     0
+}
+
+/// Notes that the running task's cgroup makes this call, where that is wanted.
+#[inline(always)]
+pub fn note_made(nr: u32) {
+    if setting!(observe) == 0 || nr as usize >= CALLS {
+        return;
+    }
+    // SAFETY: the helper has no preconditions; the running task.
+    let (cgroup_id, compat) = unsafe { (bpf_get_current_cgroup_id(), task::is_compat(task::current())) };
+    let Some(made) = MADE.get_ptr_mut(&cgroup_id) else {
+        // Two CPUs may be first; the loser's call is noted when it is made again.
+        let _ = MADE.insert(&cgroup_id, &Made { native: [0; CALLS / 64], compat: [0; CALLS / 64] }, BPF_NOEXIST);
+        return;
+    };
+    let table = if compat { offset_of!(Made, compat) } else { offset_of!(Made, native) };
+    let (word, bit) = (nr as usize / 64 & (CALLS / 64 - 1), 1_u64 << (nr & 63));
+    // SAFETY: the masked word is within the table, and aligned as the map's value is.
+    unsafe {
+        let word = made.cast::<u8>().add(table + word * 8).cast::<u64>();
+        // Nearly always it is noted already, and reading costs other CPUs nothing.
+        if word.read_volatile() & bit == 0 {
+            // An atomic OR, which the core library does not offer for this target (5.12 and newer).
+            asm!("lock *(u64 *)({0} + 0) |= {1}", in(reg) word, in(reg) bit, options(nostack));
+        }
+    }
 }
 
 /// Goes on in the program of a class. Returns where there is none.

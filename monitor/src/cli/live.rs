@@ -45,6 +45,7 @@ impl SensorArgs {
     pub(super) fn settings(&self, wanted: Demand) -> Settings {
         Settings {
             wanted,
+            observe: false,
             ring_bytes: self.ring_mib << 20,
             seccomp: self.seccomp,
             node_name: self.node_name.clone(),

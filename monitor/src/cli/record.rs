@@ -13,7 +13,7 @@ use super::{Exit, live};
 use crate::{
     capture::Writer,
     rules::Demand,
-    sensor::{Sensor, ktime_ns},
+    sensor::{Sensor, ktime_ns, load::Settings},
     source::{Source as _, Status},
 };
 
@@ -31,6 +31,9 @@ pub(super) struct Args {
     /// Stop after this long, e.g. 30s, 5m, 1h
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     duration: Option<Duration>,
+    /// Also note which system calls each container makes, for `monitor seccomp`; every call costs a little more meanwhile
+    #[arg(long)]
+    calls: bool,
     #[command(flatten)]
     sensor: live::SensorArgs,
     /// Command to run while recording; recording ends with it
@@ -40,7 +43,7 @@ pub(super) struct Args {
 
 /// Records.
 pub(super) fn run(args: &Args) -> Result<Exit> {
-    let mut sensor = Sensor::start(&args.sensor.settings(Demand::ALL))?;
+    let mut sensor = Sensor::start(&Settings { observe: args.calls, ..args.sensor.settings(Demand::ALL) })?;
     let mut writer =
         Writer::create(&args.write).with_context(|| format!("cannot write the capture {}", args.write.display()))?;
     let stop = live::stop_on_signal()?;

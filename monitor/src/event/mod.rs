@@ -15,8 +15,8 @@ mod table;
 pub mod value;
 
 use monitor_ebpf::record::{
-    CgroupAttachRecord, EndRecord, ExitRecord, FileFacts, ForkRecord, Header, Kind, LossRecord, RulesRecord,
-    SeccompCallRecord, SeccompFilterRecord, SessionRecord, SigsysRecord, TaskFacts,
+    CallsMadeRecord, CgroupAttachRecord, EndRecord, ExitRecord, FileFacts, ForkRecord, Header, Kind, LossRecord,
+    RulesRecord, SeccompCallRecord, SeccompFilterRecord, SessionRecord, SigsysRecord, TaskFacts,
 };
 use zerocopy::FromZeros as _;
 
@@ -81,6 +81,8 @@ pub enum Body<'a> {
     Task(Task<'a>),
     /// Start of the stream.
     Session(Session<'a>),
+    /// System calls that a cgroup's tasks made for the first time.
+    CallsMade(CallsMadeRecord),
     /// Records lost in the kernel.
     Loss(LossRecord),
     /// End of the stream.

@@ -15,7 +15,7 @@ use monitor_ebpf::{
 use thiserror::Error;
 use zerocopy::IntoBytes as _;
 
-use super::{immediate, offsets, privileges, settings, stats::LossMap};
+use super::{immediate, made::MadeMap, offsets, privileges, settings, stats::LossMap};
 use crate::rules::Demand;
 
 /// Where the kernel describes its types.
@@ -54,6 +54,8 @@ pub struct Settings {
     pub seccomp: SeccompChoice,
     /// What the rules need to be told: calls that nobody needs are not sent.
     pub wanted: Demand,
+    /// Note which system calls each cgroup makes.
+    pub observe: bool,
     /// Name of the node, instead of the host name.
     pub node_name: Option<String>,
     /// Print the programs' own debug lines (needs a build with the feature `bpf-log`).
@@ -66,6 +68,7 @@ impl Default for Settings {
             ring_bytes: 8 << 20,
             seccomp: SeccompChoice::Auto,
             wanted: Demand::NONE,
+            observe: false,
             node_name: None,
             bpf_log: false,
         }
@@ -228,7 +231,8 @@ pub fn load(choice: &Settings) -> Result<Loaded, SensorError> {
     let (resolved, ids) = kernel_types()?;
     require_core(&resolved)?;
     let method = seccomp_method(choice.seccomp, &resolved)?;
-    let settings = settings::for_machine(&resolved.offsets, method, std::process::id(), choice.ring_bytes);
+    let settings =
+        settings::for_machine(&resolved.offsets, method, std::process::id(), choice.ring_bytes, choice.observe);
     let numbers = [(Group::OFFSETS, resolved.offsets.as_bytes()), (Group::SETTINGS, settings.as_bytes())];
     let object = immediate::fill(OBJECT, &numbers).map_err(|error| SensorError::Object(chain(&error)))?;
     let mut ebpf = EbpfLoader::new()
@@ -362,6 +366,11 @@ impl Loaded {
     pub(super) fn counters(&mut self) -> Result<PerCpuArray<MapData, u64>, SensorError> {
         let map = self.ebpf.take_map("COUNTERS").ok_or_else(|| SensorError::Object("no map COUNTERS".into()))?;
         PerCpuArray::try_from(map).map_err(|error| SensorError::Object(error.to_string()))
+    }
+
+    pub(super) fn made(&mut self) -> Result<MadeMap, SensorError> {
+        let map = self.ebpf.take_map("MADE").ok_or_else(|| SensorError::Object("no map MADE".into()))?;
+        HashMap::try_from(map).map_err(|error| SensorError::Object(error.to_string()))
     }
 
     pub(super) fn losses(&mut self) -> Result<LossMap, SensorError> {

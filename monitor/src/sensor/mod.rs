@@ -8,6 +8,7 @@ pub mod btf;
 pub mod features;
 mod immediate;
 pub mod load;
+mod made;
 mod memory;
 pub mod offsets;
 pub mod privileges;
@@ -34,6 +35,7 @@ use crate::{
     source::{Source, SourceError, Status},
 };
 use load::{Loaded, SensorError, Settings};
+use made::Made;
 use stats::{Counts, Losses, Programs, Stats};
 
 /// How often the kernel's counters are read.
@@ -46,6 +48,8 @@ pub struct Sensor {
     loaded: Option<Loaded>,
     ring: RingBuf<MapData>,
     stats: Stats,
+    /// Which calls cgroups make, where that is noted.
+    made: Option<Made>,
     /// Whose records were lost.
     losses: Losses,
     /// Counters of the last look, for loss records.
@@ -63,14 +67,15 @@ impl Sensor {
         let ring = loaded.ring()?;
         let stats = Stats::new(loaded.counters()?);
         let losses = Losses::new(loaded.losses()?);
+        let made = if settings.observe { Some(Made::new(loaded.made()?)) } else { None };
         let observations = snapshot::take(&mut loaded, settings.node_name.as_deref())?.into();
         let reported = stats.read();
-        Ok(Self { loaded: Some(loaded), ring, stats, losses, reported, last_look: Instant::now(), observations })
+        Ok(Self { loaded: Some(loaded), ring, stats, made, losses, reported, last_look: Instant::now(), observations })
     }
 
     /// Detaches the programs. What is in the ring can still be drained.
     pub fn detach(&mut self) {
-        self.observe_loss();
+        self.look();
         self.loaded = None;
     }
 
@@ -99,7 +104,11 @@ impl Sensor {
         self.observations.push_back(record);
     }
 
-    fn observe_loss(&mut self) {
+    /// Looks at what the programs count beside the ring.
+    fn look(&mut self) {
+        if let Some(made) = &mut self.made {
+            self.observations.extend(made.news(ktime_ns()));
+        }
         let counts = self.stats.read();
         let lost = counts.lost_since(&self.reported);
         if !lost.is_empty() {
@@ -127,7 +136,7 @@ impl Sensor {
 impl Source for Sensor {
     fn drain(&mut self, patience: Duration, each: &mut dyn FnMut(&[u8])) -> Result<Status, SourceError> {
         if self.last_look.elapsed() >= STATS_INTERVAL && self.loaded.is_some() {
-            self.observe_loss();
+            self.look();
         }
         while let Some(record) = self.observations.pop_front() {
             each(&record);

@@ -61,7 +61,7 @@ pub fn wanted(demand: &Demand) -> Wanted {
 }
 
 /// Settings for this machine.
-pub fn for_machine(offsets: &Offsets, method: u32, agent_tgid: u32, ring_bytes: u32) -> Settings {
+pub fn for_machine(offsets: &Offsets, method: u32, agent_tgid: u32, ring_bytes: u32, observe: bool) -> Settings {
     let (compat_mask, nr_mask) =
         if cfg!(target_arch = "aarch64") { (TIF_32BIT, u32::MAX) } else { (TS_COMPAT, !X32_BIT) };
     let mut settings = Settings {
@@ -69,6 +69,7 @@ pub fn for_machine(offsets: &Offsets, method: u32, agent_tgid: u32, ring_bytes: 
         nr_mask,
         seccomp_method: method,
         agent_tgid,
+        observe: u32::from(observe),
         pressure_bytes: ring_bytes / 4,
         reserve_bytes: ring_bytes / 8 * 7,
         budget: ring_bytes / BUDGET_SHARE,

@@ -118,6 +118,7 @@ impl State {
             | Body::Sigsys(_)
             | Body::SeccompFilter(..)
             | Body::Syscall(_)
+            | Body::CallsMade(_)
             | Body::Loss(_)
             | Body::End(_)
             | Body::Rules(_) => {}
