@@ -239,7 +239,7 @@ pub fn load(choice: &Settings) -> Result<Loaded, SensorError> {
         .btf(Some(&ids))
         .allow_unsupported_maps()
         // A first load without the log is quick; only a refused one is asked for reasons.
-        .verifier_log_level(VerifierLogLevel::DISABLE)
+        .verifier_log_level(VerifierLogLevel::VERBOSE | VerifierLogLevel::STATS)
         .map_max_entries("RECORDS", choice.ring_bytes)
         .override_global("SETTINGS", settings.as_bytes(), true)
         .load(&object)
