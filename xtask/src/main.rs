@@ -8,6 +8,7 @@ mod cmd;
 mod conformance;
 mod demo;
 mod dist;
+mod kernels;
 mod repository;
 mod root;
 mod run;
@@ -48,6 +49,8 @@ enum Command {
     Tidy,
     /// Measure the agent's cost and speed on this machine, as ratios to doing without it; needs root
     Bench(bench::Args),
+    /// Boot other kernels under QEMU, load the programs there and run live tests
+    Kernels(kernels::Args),
     /// Replay captures and compare the alerts with those that Falco gave
     Conformance(conformance::Args),
     /// Make the tables of event names from the facts about Falco's event schema
@@ -67,6 +70,7 @@ fn main() -> ExitCode {
         Command::Test(args) => test::run(&args),
         Command::Tidy => tidy::run(),
         Command::Bench(args) => bench::run(&args),
+        Command::Kernels(args) => kernels::run(&args),
         Command::Conformance(args) => conformance::run(&args),
         Command::Tables(args) => tables::run(&args),
         Command::Dist => dist::run(),

@@ -5,12 +5,12 @@
 
 use std::{ffi::OsString, fs, path::PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::{
     build::{self, OBJECT_VARIABLE, Profile},
     cmd::Cmd,
-    conformance, repository, root, setup,
+    conformance, kernels, repository, root, setup,
     steps::Steps,
 };
 
@@ -33,6 +33,23 @@ struct Environment {
     workload: PathBuf,
 }
 
+/// What runs elsewhere than here, such as on another kernel.
+pub(crate) struct Binaries {
+    /// The agent.
+    pub(crate) agent: PathBuf,
+    /// What test containers run.
+    pub(crate) workload: PathBuf,
+    /// Test binaries by name.
+    pub(crate) tests: Vec<(String, PathBuf)>,
+}
+
+/// Builds the agent, the workload and these integration tests as the ordinary run does.
+pub(crate) fn binaries(names: &[&str]) -> Result<Binaries> {
+    let environment = Environment { object: build::object(false)?, workload: workload()? };
+    environment.cargo(&["build", "--workspace", "--all-targets"]).run()?;
+    environment.binaries(names)
+}
+
 /// Sets up, builds, runs all tests, and shows a table of it all.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let mut steps = Steps::default();
@@ -51,6 +68,7 @@ fn all(steps: &mut Steps, args: &Args) -> Result<()> {
     let outcomes = [
         steps.run("tests", || tests(&environment, args)),
         steps.run("documentation tests", || environment.test("--doc", args).run()),
+        steps.run("other kernels", || kernels::test(&environment.binaries(kernels::TESTS)?)),
         steps.run("conformance", || conformance::test(&build::agent_path(Profile::Dev))),
     ];
     outcomes.into_iter().collect()
@@ -84,6 +102,22 @@ impl Environment {
 
     fn test(&self, which: &str, args: &Args) -> Cmd {
         self.cargo(&["test", "--workspace", "--no-fail-fast", which]).arg("--").args(&args.filter)
+    }
+
+    /// What is built already, for elsewhere.
+    fn binaries(&self, names: &[&str]) -> Result<Binaries> {
+        let mut args = vec!["test", "--workspace", "--no-run", "--message-format", "json"];
+        args.extend(names.iter().flat_map(|name| ["--test", name]));
+        let messages = self.cargo(&args).output()?;
+        let built = messages.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        let tests = built.filter_map(|message| {
+            let name = message.pointer("/target/name")?.as_str()?.to_owned();
+            let path = PathBuf::from(message.get("executable")?.as_str()?);
+            names.contains(&&*name).then_some((name, path))
+        });
+        let tests: Vec<_> = tests.collect();
+        ensure!(tests.len() == names.len(), "cargo built {tests:?} of {names:?}");
+        Ok(Binaries { agent: build::agent_path(Profile::Dev), workload: self.workload.clone(), tests })
     }
 
     /// The prefix that runs a test binary as root with the variables that it reads.

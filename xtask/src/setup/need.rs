@@ -50,6 +50,12 @@ pub(super) static NEEDS: &[Need] = &[
     Need { name: "crun", group: Group::Test, source: Source::Packages(&["crun"]), found: crun },
     Need { name: "static busybox", group: Group::Test, source: Source::Packages(&["busybox-static"]), found: busybox },
     Need { name: "static libc", group: Group::Test, source: Source::Packages(&["libc6-dev"]), found: static_libc },
+    Need {
+        name: "qemu",
+        group: Group::Test,
+        source: Source::Packages(&["qemu-system-x86", "cpio", "xz-utils"]),
+        found: qemu,
+    },
     Need { name: "prometheus", group: Group::Test, source: Source::Packages(&["prometheus"]), found: promtool },
     Need { name: "openssl", group: Group::Test, source: Source::Packages(&["openssl"]), found: openssl },
     Need { name: "gRPC peers", group: Group::Test, source: Source::Python, found: python::found },
@@ -92,6 +98,12 @@ fn runc() -> Option<String> {
 
 fn crun() -> Option<String> {
     runtime("crun")
+}
+
+fn qemu() -> Option<String> {
+    Cmd::new("cpio").arg("--version").probe()?;
+    Cmd::new("xz").arg("--version").probe()?;
+    Cmd::new("qemu-system-x86_64").arg("--version").probe().and_then(|text| text.lines().next().map(str::to_owned))
 }
 
 fn promtool() -> Option<String> {
