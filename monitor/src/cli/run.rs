@@ -97,6 +97,7 @@ pub(super) fn run(args: Args) -> Result<Exit> {
 
     let mut pipeline = Pipeline::new(selection, Mode::Live, realtime_ns);
     pipeline.set_redactor(config.redactor);
+    pipeline.time_rules(ktime_ns);
     let mut flow = Flow {
         pipeline,
         capture,
@@ -197,6 +198,7 @@ impl Flow {
             }
         }
         self.status.update(&now, self.printer.lost());
+        self.pipeline.costs().into_iter().for_each(|costs| self.status.set_costs(costs));
         self.reported = now;
     }
 
