@@ -11,8 +11,8 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use monitor::proto::v1::{
-    Credit, Filter, Finding, Kind, Open, StartFrom, SubscribeRequest, SubscribeResponse,
-    findings_client::FindingsClient, subscribe_request::Request, subscribe_response::Response,
+    Credit, Filter, Finding, Open, StartFrom, SubscribeRequest, SubscribeResponse, findings_client::FindingsClient,
+    subscribe_request::Request, subscribe_response::Response,
 };
 use serde_json::Value;
 use tests::{
@@ -44,9 +44,9 @@ fn free_port() -> Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
-/// Seccomp findings alone: a machine's own containers make others.
-fn seccomp() -> Option<Filter> {
-    Some(Filter { kinds: vec![Kind::SeccompViolation.into()], ..Filter::default() })
+/// Findings of one container: beside it others run, those of other tests too.
+fn of(container: &str) -> Option<Filter> {
+    Some(Filter { r#where: format!("container.full_id = {container}"), ..Filter::default() })
 }
 
 /// `monitor tail` on a port, with these certificates, to its end.
@@ -128,9 +128,9 @@ fn a_consumer_gets_what_was_observed_since_its_time_and_the_fields_that_it_wants
         return Ok(());
     }
     let agent = Agent::start(&[])?;
-    denied(DENIED)?;
+    let id = denied(DENIED)?;
     agent.fence()?;
-    let open = Open { start_from: StartFrom::Earliest.into(), filter: seccomp(), ..Open::default() };
+    let open = Open { start_from: StartFrom::Earliest.into(), filter: of(&id), ..Open::default() };
     let all = Subscriber::open(&agent.socket(), open.clone())?;
     let all = all.wait("all", |received| received.findings.len() >= DENIED)?.findings;
     let since = all.get(DENIED / 2).context("the middle one")?.observed_time_unix_nano;
@@ -164,13 +164,13 @@ fn an_agent_sends_no_more_than_there_is_credit_for() -> Result<()> {
         return Ok(());
     }
     let agent = Agent::start(&[])?;
-    denied(DENIED)?;
+    let id = denied(DENIED)?;
     agent.fence()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let (requests, stream) = mpsc::channel(4);
         let open =
-            Open { start_from: StartFrom::Earliest.into(), filter: seccomp(), initial_credit: 5, ..Open::default() };
+            Open { start_from: StartFrom::Earliest.into(), filter: of(&id), initial_credit: 5, ..Open::default() };
         requests.send(SubscribeRequest { request: Some(Request::Open(open)) }).await?;
         let mut client = FindingsClient::new(connect(agent.socket()).await?);
         let mut responses = client.subscribe(ReceiverStream::new(stream)).await?.into_inner();

@@ -145,8 +145,8 @@ mod tests {
             format!("- {{rule: {name}, desc: d, condition: {condition}, output: o, priority: INFO}}\n")
         };
         let text = rule("elsewhere", "evt.type = open and proc.name = bash")
-            + &rule("no", "evt.type = execve and proc.name startswith ba and proc.name endswith x")
-            + &rule("yes", "evt.type = execve and proc.name != zsh")
+            + &rule("misses", "evt.type = execve and proc.name startswith ba and proc.name endswith x")
+            + &rule("hits", "evt.type = execve and proc.name != zsh")
             + &rule("behind", "evt.type = execve and proc.name != ksh");
         let source = Source { name: "r.yaml".to_owned(), text: text.into_bytes() };
         let mut rules = RuleSet::load(&[source], &Options::default()).rules.unwrap();
@@ -157,10 +157,10 @@ mod tests {
                 matched.push(rule.name.clone());
             });
         }
-        assert_eq!(matched, ["yes", "yes", "yes"]);
-        let mut by_rule: Vec<_> = costs.by_rule().filter(|(name, _)| *name != "no").collect();
+        assert_eq!(matched, ["hits"; 3]);
+        let mut by_rule: Vec<_> = costs.by_rule().filter(|(name, _)| *name != "misses").collect();
         by_rule.sort_unstable_by_key(|(name, _)| *name);
-        assert_eq!(by_rule, [("yes", Cost { times: 3, ns: 30 })], "the first match ends it");
+        assert_eq!(by_rule, [("hits", Cost { times: 3, ns: 30 })], "the first match ends it");
         let events: Vec<_> = costs.by_event().collect();
         assert_eq!((events.len(), costs.watched()), (1, 3));
         let (name, cost) = events[0];
