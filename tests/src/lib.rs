@@ -8,11 +8,12 @@
 //! - [`agent`]: the agent binary; [`subscriber`]: a gRPC client; [`finding`]: one comparable form of a finding.
 //! - [`capture`]: where the records of a capture file begin and end.
 //! - [`fuzz`]: the parsers of hostile bytes, and what is promised of them.
-//! - [`producer`]: findings without a sensor, and who makes and takes them; [`pki`]: certificates.
+//! - [`producer`]: findings without a sensor, and who makes and takes them; [`pki`]: certificates; [`clock`]: a clock to set.
 //! - [`process`]: children with a time limit; [`environment`]: what this machine lacks.
 pub mod agent;
 pub mod capture;
 pub mod cgroup;
+pub mod clock;
 pub mod container;
 pub mod environment;
 pub mod finding;

@@ -165,10 +165,15 @@ impl Place {
 
     /// Starts a producer.
     pub fn produce(&self, rate: u64, count: u64) -> Result<Running> {
-        let binary = workload::profile_directory()?.join("producer");
-        let mut command = Command::new(binary);
+        self.produce_as(rate, count, |_| {})
+    }
+
+    /// Starts a producer by a command that is changed first.
+    pub fn produce_as(&self, rate: u64, count: u64, change: impl FnOnce(&mut Command)) -> Result<Running> {
+        let mut command = Command::new(workload::profile_directory()?.join("producer"));
         command.arg(self.path("config.yaml")).arg(self.path("journal"));
         command.args([rate.to_string(), count.to_string()]).arg(self.path("agent.sock"));
+        change(&mut command);
         Running::start(&mut command, "producer: ready")
     }
 

@@ -5,9 +5,13 @@
 use std::fs;
 
 use super::status::AgentStatus;
-use crate::output::{
-    metrics::{Page, number},
-    service::Status as _,
+use crate::{
+    output::{
+        metrics::{Page, number},
+        service::Status as _,
+    },
+    pipeline::TIMED_EVERY,
+    rules::Cost,
 };
 
 /// Rules that are shown, those with the most findings first.
@@ -98,7 +102,7 @@ fn sinks(page: &mut Page, status: &AgentStatus) {
     page.counter("sink_requests", "Requests sent to a sink", state(|sink| number(sink.requests())));
     page.counter(
         "sink_sent_bytes",
-        "Bytes of findings sent to a sink, before compression",
+        "Bytes of requests sent to a sink, before compression",
         state(|sink| number(sink.bytes())),
     );
     page.gauge("sink_in_flight", "Requests that a sink has not answered", state(|sink| number(sink.in_flight())));
@@ -118,8 +122,30 @@ fn cost(page: &mut Page, status: &AgentStatus) {
     page.counter("bpf_program_runs", "Times that it ran; likewise", by("program", runs));
     let used = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
     let used = number(u64::try_from(used.tv_sec).unwrap_or(0)) + number(u64::try_from(used.tv_nsec).unwrap_or(0)) / 1e9;
+    rule_cost(page, status);
     page.counter("cpu_seconds", "CPU time of the agent", one(used));
     page.gauge("resident_memory_bytes", "Memory of the agent", one(number(resident_bytes())));
+}
+
+fn rule_cost(page: &mut Page, status: &AgentStatus) {
+    let costs = status.costs();
+    let (seconds, times) = (|cost: Cost| number(cost.ns) / 1e9, |cost: Cost| number(cost.times));
+    let mut rules: Vec<_> = costs.by_rule().map(|(rule, cost)| (rule.to_owned(), cost)).collect();
+    rules.sort_by(|(name, cost), (other_name, other)| other.ns.cmp(&cost.ns).then_with(|| name.cmp(other_name)));
+    rules.truncate(TOP_RULES);
+    let of_rules = |value: fn(Cost) -> f64| by("rule", rules.iter().map(|(rule, cost)| (rule.clone(), value(*cost))));
+    let help = format!("Time of the conditions that took the longest, on one event in {TIMED_EVERY}");
+    page.counter("rule_timed_seconds", &help, of_rules(seconds));
+    page.counter(
+        "rule_timed_evaluations",
+        "Times that these conditions were evaluated on such an event",
+        of_rules(times),
+    );
+    let of_events =
+        |value: fn(Cost) -> f64| by("event", costs.by_event().map(|(event, cost)| (event.to_owned(), value(cost))));
+    let help = format!("Time that all rules together took on one event in {TIMED_EVERY}");
+    page.counter("event_timed_seconds", &help, of_events(seconds));
+    page.counter("event_timed_evaluations", "Events that were timed", of_events(times));
 }
 
 fn resident_bytes() -> u64 {

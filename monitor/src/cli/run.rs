@@ -98,6 +98,7 @@ pub(super) fn run(args: Args) -> Result<Exit> {
 
     let mut pipeline = Pipeline::new(selection, Mode::Live, realtime_ns);
     pipeline.set_redactor(config.redactor);
+    pipeline.time_rules(ktime_ns);
     let mut flow = Flow {
         pipeline,
         capture,
@@ -207,6 +208,7 @@ impl Flow {
             self.loss_log.tell(self.pipeline.losses());
         }
         self.status.update(&now, self.printer.lost());
+        self.pipeline.costs().into_iter().for_each(|costs| self.status.set_costs(costs));
         self.reported = now;
     }
 

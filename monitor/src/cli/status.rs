@@ -23,12 +23,14 @@ use crate::{
     pipeline::Summary,
     proto::v1::{Finding, GetInfoResponse, GetStatusResponse, ListRulesResponse, Priority, RuleInUse},
     record,
-    rules::RuleSet,
+    rules::{Costs, RuleSet},
     sensor::stats::{Counts, Programs, Stats},
 };
 
 /// Rules whose findings are counted apart.
 const MAX_RULES: usize = 4096;
+/// How often others learn what rules cost.
+const COSTS_EVERY: Duration = Duration::from_secs(1);
 /// The flow looks at the ring many times a second; when it has not for so long it hangs.
 const MAX_SILENCE: Duration = Duration::from_secs(10);
 
@@ -71,6 +73,8 @@ pub(super) struct AgentStatus {
     outputs: OutputStatus,
     by_priority: [AtomicU64; Priority::ALL.len()],
     by_rule: Mutex<HashMap<String, u64>>,
+    /// What rules cost, as of some time ago.
+    costs: Mutex<(Instant, Costs)>,
     /// When the flow last came by.
     seen: Mutex<Instant>,
     records: AtomicU64,
@@ -106,6 +110,7 @@ impl AgentStatus {
             outputs,
             by_priority: [const { AtomicU64::new(0) }; Priority::ALL.len()],
             by_rule: Mutex::default(),
+            costs: Mutex::new((Instant::now(), Costs::default())),
             seen: Mutex::new(Instant::now()),
             records: AtomicU64::new(0),
             findings: AtomicU64::new(0),
@@ -146,6 +151,19 @@ impl AgentStatus {
         rules.sort_by(|(name, count), (other_name, other)| other.cmp(count).then_with(|| name.cmp(other_name)));
         rules.truncate(most);
         rules
+    }
+
+    /// Notes what rules cost. Looked at many times a second, copied once in a while.
+    pub(super) fn set_costs(&self, costs: &Costs) {
+        let mut known = self.costs.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.1.watched() < costs.watched() && (known.1.watched() == 0 || known.0.elapsed() > COSTS_EVERY) {
+            *known = (Instant::now(), costs.clone());
+        }
+    }
+
+    /// What rules cost.
+    pub(super) fn costs(&self) -> Costs {
+        self.costs.lock().unwrap_or_else(PoisonError::into_inner).1.clone()
     }
 
     /// The sensor's own counters.

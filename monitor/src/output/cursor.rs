@@ -82,6 +82,12 @@ impl Position {
     }
 }
 
+/// The same cursor at another finding of its run.
+pub(super) fn moved(cursor: &str, sequence: u64) -> Option<String> {
+    let (epoch, position) = parse(cursor).ok()?;
+    Some(Position { sequence, ..position }.cursor(epoch))
+}
+
 /// The text is not a cursor that an agent ever gave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Malformed;

@@ -260,6 +260,7 @@ impl Hub {
             choice,
             changed,
             pending: VecDeque::new(),
+            reached: String::new(),
             idle_until: Instant::now(),
             credit: (open.initial_credit > 0).then_some(open.initial_credit.into()),
         };
@@ -394,6 +395,8 @@ pub struct Subscription {
     choice: Choice,
     changed: watch::Receiver<()>,
     pending: VecDeque<Response>,
+    /// The cursor of what was sent last, which is behind the position while something is pending.
+    reached: String,
     idle_until: Instant,
     /// How many findings more the consumer takes, where it counts.
     credit: Option<u64>,
@@ -404,17 +407,14 @@ impl Subscription {
     /// dropped before it is ready.
     pub async fn next(&mut self) -> Option<SubscribeResponse> {
         loop {
-            if let Some(response) = self.pending.pop_front() {
-                if let (Some(credit), Response::Batch(batch)) = (&mut self.credit, &response) {
-                    *credit = credit.saturating_sub(batch.findings.len() as u64);
-                }
-                self.idle_until = Instant::now() + self.hub.limits.heartbeat;
-                return Some(SubscribeResponse { response: Some(response) });
+            if let Some(response) = self.take_pending() {
+                return Some(self.sent(response));
             }
-            if self.credit == Some(0) {
+            if !self.pending.is_empty() {
+                // Findings that wait for credit: who comes back from here gets them.
                 tokio::time::sleep_until(self.idle_until).await;
-                self.push_heartbeat();
-                continue;
+                let heartbeat = Heartbeat { cursor: self.reached.clone(), time_unix_nano: now_unix_nano() };
+                return Some(self.sent(Response::Heartbeat(heartbeat)));
             }
             if let Some(history) = &mut self.history {
                 let told = history.next().await;
@@ -441,6 +441,38 @@ impl Subscription {
                 self.push_heartbeat();
             }
         }
+    }
+
+    /// What is to be sent next, as far as there is credit for it.
+    fn take_pending(&mut self) -> Option<Response> {
+        let (Some(credit), Some(Response::Batch(batch))) = (&mut self.credit, self.pending.front_mut()) else {
+            return self.pending.pop_front();
+        };
+        let most = usize::try_from(*credit).unwrap_or(usize::MAX).min(batch.findings.len());
+        if most == 0 {
+            return None;
+        }
+        *credit -= most as u64;
+        if most == batch.findings.len() {
+            return self.pending.pop_front();
+        }
+        let rest = batch.findings.split_off(most);
+        let findings = std::mem::replace(&mut batch.findings, rest);
+        let cursor = findings.last().and_then(|last| cursor::moved(&batch.cursor, last.sequence));
+        // A cursor that were too far behind would send twice, one too far ahead would lose.
+        Some(Response::Batch(Batch { findings, cursor: cursor.unwrap_or_else(|| self.reached.clone()) }))
+    }
+
+    /// Notes how far the consumer has come.
+    fn sent(&mut self, response: Response) -> SubscribeResponse {
+        match &response {
+            Response::Batch(Batch { cursor, .. })
+            | Response::Loss(LossReport { cursor, .. })
+            | Response::RulesChange(RulesChange { cursor, .. })
+            | Response::Heartbeat(Heartbeat { cursor, .. }) => self.reached.clone_from(cursor),
+        }
+        self.idle_until = Instant::now() + self.hub.limits.heartbeat;
+        SubscribeResponse { response: Some(response) }
     }
 
     /// Lets it send more.
@@ -549,391 +581,4 @@ fn now_unix_nano() -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::{
-        output::sample,
-        proto::v1::{Filter, Kind, Priority},
-    };
-
-    /// A sequence number and little else, so that sizes are small and equal.
-    fn small(sequence: u64) -> Arc<Finding> {
-        Arc::new(Finding { sequence, ..Finding::default() })
-    }
-
-    fn hub(findings: usize) -> Arc<Hub> {
-        Hub::with_limits("epoch", Limits { findings, ..Limits::default() })
-    }
-
-    fn publish(hub: &Hub, sequences: std::ops::RangeInclusive<u64>) {
-        sequences.for_each(|sequence| hub.publish(small(sequence)));
-    }
-
-    fn earliest() -> Open {
-        Open { start_from: StartFrom::Earliest.into(), ..Open::default() }
-    }
-
-    fn at(cursor: &str) -> Open {
-        Open { start_from: StartFrom::Cursor.into(), cursor: cursor.to_owned(), ..Open::default() }
-    }
-
-    async fn next(subscription: &mut Subscription) -> Response {
-        subscription.next().await.unwrap().response.unwrap()
-    }
-
-    async fn opened(hub: &Arc<Hub>, open: Open) -> Subscription {
-        let mut subscription = hub.subscribe(open).unwrap();
-        assert!(matches!(next(&mut subscription).await, Response::Heartbeat(_)));
-        subscription
-    }
-
-    fn batch(response: Response) -> (Vec<u64>, String) {
-        match response {
-            Response::Batch(batch) => (batch.findings.iter().map(|finding| finding.sequence).collect(), batch.cursor),
-            other => panic!("{other:?}"),
-        }
-    }
-
-    fn loss(response: Response) -> (u64, u64, String, String) {
-        match response {
-            Response::Loss(loss) => (loss.findings, loss.records, loss.cause, loss.cursor),
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn tail_starts_with_what_is_published_next() {
-        let hub = hub(10);
-        publish(&hub, 1..=3);
-        let mut subscription = opened(&hub, Open::default()).await;
-        publish(&hub, 4..=5);
-        assert_eq!(batch(next(&mut subscription).await).0, [4, 5]);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn earliest_starts_with_the_oldest_kept_and_batches_are_bounded() {
-        let hub = hub(300);
-        publish(&hub, 1..=1000);
-        let mut subscription = opened(&hub, earliest()).await;
-        assert_eq!(batch(next(&mut subscription).await).0, (701..=956).collect::<Vec<_>>());
-        assert_eq!(batch(next(&mut subscription).await).0, (957..=1000).collect::<Vec<_>>());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_cursor_goes_on_where_it_was_given() {
-        let hub = hub(10);
-        publish(&hub, 1..=3);
-        let mut first = opened(&hub, earliest()).await;
-        let (_, cursor) = batch(next(&mut first).await);
-        publish(&hub, 4..=5);
-        let mut second = opened(&hub, at(&cursor)).await;
-        assert_eq!(batch(next(&mut second).await).0, [4, 5]);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_cursor_older_than_the_ring_is_told_what_expired() {
-        let hub = hub(10);
-        publish(&hub, 1..=3);
-        let (_, cursor) = batch(next(&mut opened(&hub, earliest()).await).await);
-        publish(&hub, 4..=20);
-        let mut subscription = hub.subscribe(at(&cursor)).unwrap();
-        let (findings, records, cause, cursor) = loss(next(&mut subscription).await);
-        assert_eq!((findings, records, cause.as_str()), (7, 0, "expired"));
-        assert!(matches!(next(&mut subscription).await, Response::Heartbeat(_)));
-        assert_eq!(batch(next(&mut subscription).await).0, (11..=20).collect::<Vec<_>>());
-        // The loss is not told again to whom comes back with the cursor that came with it.
-        let mut again = opened(&hub, at(&cursor)).await;
-        assert_eq!(batch(next(&mut again).await).0, (11..=20).collect::<Vec<_>>());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_cursor_of_another_run_starts_over_and_says_so() {
-        let hub = hub(10);
-        publish(&hub, 1..=12);
-        let mut subscription = hub.subscribe(at("former:7:0:0:0")).unwrap();
-        let (findings, _, cause, _) = loss(next(&mut subscription).await);
-        assert_eq!((findings, cause.as_str()), (2, "expired"));
-        assert!(matches!(next(&mut subscription).await, Response::Heartbeat(_)));
-        assert_eq!(batch(next(&mut subscription).await).0, (3..=12).collect::<Vec<_>>());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_subscriber_that_falls_behind_is_told_the_exact_number() {
-        let hub = hub(10);
-        let mut subscription = opened(&hub, Open::default()).await;
-        publish(&hub, 1..=2);
-        assert_eq!(batch(next(&mut subscription).await).0, [1, 2]);
-        publish(&hub, 3..=1000);
-        let (findings, records, cause, cursor) = loss(next(&mut subscription).await);
-        assert_eq!(
-            (findings, records, cause.as_str(), cursor.as_str()),
-            (988, 0, "slow_subscriber", "epoch:990:0:0:0")
-        );
-        assert_eq!(batch(next(&mut subscription).await).0, (991..=1000).collect::<Vec<_>>());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn bytes_bound_the_ring_and_a_finding_larger_than_it_is_reported() {
-        let sample = sample::drift(1);
-        let one = sample.encoded_len();
-        let hub = Hub::with_limits("epoch", Limits { bytes: 3 * one, ..Limits::default() });
-        let mut subscription = opened(&hub, Open::default()).await;
-        (1..=5).for_each(|sequence| hub.publish(Arc::new(sample::drift(sequence))));
-        assert_eq!(loss(next(&mut subscription).await).0, 2);
-        assert_eq!(batch(next(&mut subscription).await).0, [3, 4, 5]);
-        hub.publish(Arc::new(Finding { message: "x".repeat(4 * one), ..sample::drift(6) }));
-        assert_eq!(loss(next(&mut subscription).await).0, 1);
-        hub.publish(Arc::new(sample::drift(7)));
-        assert_eq!(batch(next(&mut subscription).await).0, [7]);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn large_findings_make_small_batches() {
-        let hub = Hub::new("epoch");
-        for sequence in 1..=4 {
-            let message = "x".repeat(if sequence == 2 { 2 << 20 } else { 400 << 10 });
-            hub.publish(Arc::new(Finding { sequence, message, ..Finding::default() }));
-        }
-        let mut subscription = opened(&hub, earliest()).await;
-        assert_eq!(batch(next(&mut subscription).await).0, [1]);
-        assert_eq!(batch(next(&mut subscription).await).0, [2]);
-        assert_eq!(batch(next(&mut subscription).await).0, [3, 4]);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn lost_records_are_told_once_and_also_to_who_was_away() {
-        let hub = hub(10);
-        hub.report_record_loss(RecordLoss::RingFull, 5);
-        let mut subscription = opened(&hub, Open::default()).await;
-        hub.report_record_loss(RecordLoss::RingFull, 0);
-        hub.report_record_loss(RecordLoss::RingFull, 7);
-        hub.report_record_loss(RecordLoss::Unreadable, 2);
-        let (findings, records, cause, _) = loss(next(&mut subscription).await);
-        assert_eq!((findings, records, cause.as_str()), (0, 7, "ring_full"));
-        let (_, records, cause, cursor) = loss(next(&mut subscription).await);
-        assert_eq!((records, cause.as_str()), (2, "unreadable"));
-        hub.report_record_loss(RecordLoss::Unreadable, 3);
-        let mut back = opened(&hub, at(&cursor)).await;
-        let (_, records, cause, _) = loss(next(&mut back).await);
-        assert_eq!((records, cause.as_str()), (3, "unreadable"));
-        let mut from_the_start = opened(&hub, earliest()).await;
-        assert_eq!(loss(next(&mut from_the_start).await).1, 12);
-        assert_eq!(loss(next(&mut from_the_start).await).1, 5);
-    }
-
-    fn changed(rules: u32) -> RulesChange {
-        RulesChange { rules, ..RulesChange::default() }
-    }
-
-    fn change(response: Response) -> (u64, u32, String) {
-        match response {
-            Response::RulesChange(change) => (change.number, change.rules, change.cursor),
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_change_of_the_rules_stands_between_the_findings_before_and_after_it() {
-        let hub = hub(10);
-        let mut tail = opened(&hub, Open::default()).await;
-        publish(&hub, 1..=2);
-        hub.report_rules_change(changed(7));
-        publish(&hub, 3..=4);
-        hub.report_rules_change(changed(8));
-        hub.report_rules_change(changed(9));
-        let mut start = opened(&hub, earliest()).await;
-        for subscription in [&mut tail, &mut start] {
-            assert_eq!(batch(next(subscription).await).0, [1, 2]);
-            assert_eq!(change(next(subscription).await), (1, 7, "epoch:2:0:0:1".to_owned()));
-            assert_eq!(batch(next(subscription).await).0, [3, 4]);
-            assert_eq!(change(next(subscription).await), (2, 8, "epoch:4:0:0:2".to_owned()));
-            assert_eq!(change(next(subscription).await), (3, 9, "epoch:4:0:0:3".to_owned()));
-        }
-        // Whoever comes back is told what came after its cursor, and a newcomer at the tail nothing of the past.
-        let mut back = opened(&hub, at("epoch:4:0:0:2")).await;
-        assert_eq!(change(next(&mut back).await).0, 3);
-        let mut newcomer = opened(&hub, Open::default()).await;
-        publish(&hub, 5..=5);
-        for subscription in [&mut tail, &mut back, &mut newcomer] {
-            assert_eq!(batch(next(subscription).await).0, [5]);
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn changes_of_the_rules_are_bounded_and_told_before_a_closed_hub_ends() {
-        let hub = hub(2);
-        let mut subscription = opened(&hub, Open::default()).await;
-        for rules in 1..=20 {
-            publish(&hub, rules..=rules);
-            hub.report_rules_change(changed(0));
-        }
-        hub.close();
-        assert_eq!(loss(next(&mut subscription).await).0, 18);
-        for number in 5..=18 {
-            assert_eq!(change(next(&mut subscription).await).0, number);
-        }
-        for number in 19..=20 {
-            assert_eq!(batch(next(&mut subscription).await).0, [number]);
-            assert_eq!(change(next(&mut subscription).await).0, number);
-        }
-        assert_eq!(subscription.next().await, None);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn silence_is_broken_by_a_heartbeat_every_ten_seconds() {
-        let hub = hub(10);
-        let mut subscription = opened(&hub, Open::default()).await;
-        for _ in 0..3 {
-            let before = Instant::now();
-            let Response::Heartbeat(heartbeat) = next(&mut subscription).await else { panic!() };
-            assert_eq!(before.elapsed().as_secs(), 10);
-            assert_eq!(heartbeat.cursor, "epoch:0:0:0:0");
-            assert!(heartbeat.time_unix_nano > 0);
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn findings_that_the_filter_leaves_out_neither_wake_nor_silence_the_subscriber() {
-        let hub = hub(10_000);
-        let filter = Filter { rules: vec!["other".to_owned()], ..Filter::default() };
-        let mut subscription = opened(&hub, Open { filter: Some(filter), ..Open::default() }).await;
-        let start = Instant::now();
-        let publisher = tokio::spawn({
-            let hub = Arc::clone(&hub);
-            async move {
-                for sequence in 1..=1000 {
-                    hub.publish(small(sequence));
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                }
-            }
-        });
-        let Response::Heartbeat(heartbeat) = next(&mut subscription).await else { panic!() };
-        assert_eq!(start.elapsed().as_secs(), 10);
-        let passed: u64 = heartbeat.cursor.split(':').nth(1).unwrap().parse().unwrap();
-        assert!((99..=101).contains(&passed), "the cursor passes what was left out: {passed}");
-        publisher.abort();
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn filters_are_joined_by_and() {
-        let hub = hub(100);
-        let finding = |sequence, priority: Priority, rule: &str, kind: Kind| Finding {
-            sequence,
-            priority: priority.into(),
-            rule: rule.to_owned(),
-            kind: kind.into(),
-            ..Finding::default()
-        };
-        hub.publish(Arc::new(finding(1, Priority::Warning, "a", Kind::Drift)));
-        hub.publish(Arc::new(finding(2, Priority::Notice, "a", Kind::Drift)));
-        hub.publish(Arc::new(finding(3, Priority::Error, "b", Kind::Drift)));
-        hub.publish(Arc::new(finding(4, Priority::Error, "a", Kind::RuleMatch)));
-        hub.publish(Arc::new(finding(5, Priority::Emergency, "c", Kind::SeccompViolation)));
-        let warning = Priority::Warning.into();
-        let rules = vec!["a".to_owned(), "c".to_owned()];
-        let kinds = vec![Kind::Drift.into(), Kind::SeccompViolation.into()];
-        let none = Filter::default;
-        for (filter, expected) in [
-            (none(), vec![1, 2, 3, 4, 5]),
-            (Filter { min_priority: warning, ..none() }, vec![1, 3, 4, 5]),
-            (Filter { rules: rules.clone(), ..none() }, vec![1, 2, 4, 5]),
-            (Filter { kinds: kinds.clone(), ..none() }, vec![1, 2, 3, 5]),
-            (Filter { min_priority: warning, rules, kinds, ..none() }, vec![1, 5]),
-        ] {
-            let mut subscription = opened(&hub, Open { filter: Some(filter), ..earliest() }).await;
-            let (sequences, cursor) = batch(next(&mut subscription).await);
-            assert_eq!((sequences, cursor.as_str()), (expected, "epoch:5:0:0:0"));
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_closed_hub_sends_what_is_left_and_ends() {
-        let hub = hub(1000);
-        let mut subscription = opened(&hub, Open::default()).await;
-        publish(&hub, 1..=300);
-        hub.close();
-        assert_eq!(batch(next(&mut subscription).await).0.len(), 256);
-        assert_eq!(batch(next(&mut subscription).await).0.len(), 44);
-        assert_eq!(subscription.next().await, None);
-        assert_eq!(subscription.next().await, None);
-    }
-
-    #[tokio::test]
-    async fn what_cannot_be_meant_is_refused_with_the_field() {
-        let hub = hub(10);
-        publish(&hub, 1..=3);
-        let filter = |filter| Open { filter: Some(filter), ..Open::default() };
-        for (open, expected) in [
-            (at("nonsense"), "open.cursor: not a cursor of an agent"),
-            (at(""), "open.cursor: not a cursor of an agent"),
-            (at("epoch:4:0:0:0"), "open.cursor: is ahead of the newest finding of this agent"),
-            (
-                Open { cursor: "epoch:1:0:0:0".to_owned(), ..Open::default() },
-                "open.cursor: only START_FROM_CURSOR takes one",
-            ),
-            (Open { start_from: 9, ..Open::default() }, "open.start_from: 9 is not known to this agent"),
-            (
-                filter(Filter { min_priority: 44, ..Filter::default() }),
-                "open.filter.min_priority: 44 is not known to this agent",
-            ),
-            (filter(Filter { kinds: vec![0], ..Filter::default() }), "open.filter.kinds: 0 is not known to this agent"),
-            (
-                filter(Filter { rules: vec![String::new(); 1025], ..Filter::default() }),
-                "open.filter.rules: more than 1024",
-            ),
-        ] {
-            assert_eq!(hub.subscribe(open).unwrap_err().to_string(), expected);
-        }
-        assert_eq!(hub.subscribers(), 0);
-    }
-
-    #[tokio::test]
-    async fn subscribers_are_bounded_and_counted() {
-        let hub = Hub::with_limits("epoch", Limits { subscribers: 2, ..Limits::default() });
-        let first = hub.subscribe(Open::default()).unwrap();
-        let _second = hub.subscribe(Open::default()).unwrap();
-        assert_eq!(hub.subscribe(Open::default()).unwrap_err(), OpenError::TooManySubscribers(2));
-        drop(first);
-        assert_eq!(hub.subscribers(), 1);
-        hub.subscribe(Open::default()).unwrap();
-    }
-
-    proptest! {
-        /// However publishing and reading take turns: what was received and what was reported lost is what was
-        /// published, in order, without overlap.
-        #[test]
-        fn every_finding_is_received_or_reported_lost(
-            kept in 1_usize..40, turns in prop::collection::vec((0_u64..60, 0_usize..3), 1..40)
-        ) {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-            runtime.block_on(async {
-                let hub = hub(kept);
-                let mut subscription = opened(&hub, Open::default()).await;
-                let (mut published, mut reached) = (0, 0);
-                let mut take = |response: Response| match response {
-                    Response::Loss(loss) => reached += loss.findings,
-                    Response::Batch(batch) => for finding in batch.findings {
-                        reached += 1;
-                        assert_eq!(finding.sequence, reached);
-                    },
-                    Response::Heartbeat(heartbeat) => assert_eq!(heartbeat.cursor, format!("epoch:{reached}:0:0:0")),
-                    Response::RulesChange(change) => panic!("{change:?}"),
-                };
-                for (more, reads) in turns {
-                    publish(&hub, published + 1..=published + more);
-                    published += more;
-                    for _ in 0..reads {
-                        take(next(&mut subscription).await);
-                    }
-                }
-                hub.close();
-                while let Some(response) = subscription.next().await {
-                    take(response.response.unwrap());
-                }
-                assert_eq!(reached, published);
-            });
-        }
-    }
-}
+mod tests;

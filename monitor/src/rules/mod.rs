@@ -31,6 +31,7 @@ mod collect;
 mod compile;
 mod condition;
 mod constant;
+mod cost;
 mod demand;
 pub mod diagnostic;
 mod engine;
@@ -60,6 +61,7 @@ use crate::{
 use collect::{Collection, SOURCE};
 use compile::Compiler;
 pub use condition::{EventTypes, Expr};
+pub use cost::{Cost, Costs};
 pub use demand::Demand;
 use diagnostic::{Code, Diagnostic, Text};
 use engine::Engine;
@@ -232,11 +234,18 @@ impl RuleSet {
         let Self { rules, engine, matching } = self;
         engine.evaluate(event_type, event, &mut |number| {
             rules.get(number).into_iter().for_each(&mut on_match);
-            match matching {
-                Matching::First => ControlFlow::Break(()),
-                Matching::All => ControlFlow::Continue(()),
-            }
+            matching.after_match()
         });
+    }
+}
+
+impl Matching {
+    /// Whether more rules are wanted once one has matched.
+    const fn after_match(self) -> ControlFlow<()> {
+        match self {
+            Matching::First => ControlFlow::Break(()),
+            Matching::All => ControlFlow::Continue(()),
+        }
     }
 }
 

@@ -2,7 +2,9 @@
 //!
 //! The journal is written before a finding is handed over: `recovered EPOCH SEQUENCE CLEAN` (what the spool held of the run before),
 //! `epoch EPOCH`, `made SEQUENCE UID`. RATE is findings per second, COUNT how many at most; 0 for both makes none and waits.
-//! Says `producer: ready` on stderr, ends with SIGTERM, and then says `producer: summary: …`.
+//! Says `producer: ready` on stderr, ends with SIGTERM, and then says `producer: summary: …`: what was made, dropped and written;
+//! the CPU time of all of it and of making findings alone, which is not the outputs'; and how long handing one over took at
+//! worst, on average over those that were made together.
 use std::{
     env,
     fmt::Write as _,
@@ -26,6 +28,7 @@ use monitor::{
     },
     proto::v1::{GetInfoResponse, GetStatusResponse, ListRulesResponse},
 };
+use rustix::time::ClockId;
 use tests::producer::finding;
 use tokio::sync::watch;
 
@@ -65,6 +68,8 @@ impl Status for Account {
         page.counter("sink_delivered", "Findings that a sink took", delivered);
         let lag = self.outputs.sink_statuses().into_iter().map(|sink| (vec![("sink", sink.name)], number(sink.lag)));
         page.gauge("sink_lag_entries", "Entries that a sink does not have yet", lag);
+        let sent = self.outputs.sinks.iter().map(|sink| (vec![("sink", sink.name().to_owned())], number(sink.bytes())));
+        page.counter("sink_sent_bytes", "Bytes of requests sent to a sink, before compression", sent);
     }
 }
 
@@ -106,17 +111,19 @@ fn main() -> Result<()> {
     runtime.spawn(wait_for_stop(Arc::clone(&stop)));
     eprintln!("producer: ready");
     let (mut made, begin) = (0_u64, Instant::now());
-    let mut slowest = Duration::ZERO;
+    let (mut slowest, mut making) = (Duration::ZERO, Duration::ZERO);
     while !stop.load(std::sync::atomic::Ordering::Relaxed) {
         let due = u64::try_from(begin.elapsed().as_micros())? * args.rate / 1_000_000;
         // Not all at once what a busy machine kept it from making.
         let due = due.min(args.count).min(made + 1000);
         lines.clear();
+        let before = used(ClockId::ThreadCPUTime);
         let batch: Vec<_> = (made + 1..=due).map(|sequence| Arc::new(finding(sequence))).collect();
         for finding in &batch {
             writeln!(lines, "made {} {}", finding.sequence, finding.uid)?;
         }
         journal.write_all(lines.as_bytes())?;
+        making += used(ClockId::ThreadCPUTime).saturating_sub(before);
         let handing = Instant::now();
         let handed = u32::try_from(batch.len())?;
         for finding in batch {
@@ -131,14 +138,18 @@ fn main() -> Result<()> {
     let status = outputs.watch();
     let (dropped, written) = status.spool.map(|spool| spool.status()).map_or((0, 0), |s| (s.dropped, s.written_bytes));
     outputs.finish();
-    let used = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
-    let cpu_us = used.tv_sec * 1_000_000 + used.tv_nsec / 1000;
+    let [cpu_us, making_us, slowest_us] =
+        [used(ClockId::ProcessCPUTime), making, slowest].map(|duration| duration.as_micros());
     let seconds = begin.elapsed().as_secs_f64();
-    let slowest_us = slowest.as_micros();
     eprintln!(
-        "producer: summary: made={made} dropped={dropped} written_bytes={written} cpu_us={cpu_us} slowest_us={slowest_us} seconds={seconds:.2}"
+        "producer: summary: made={made} dropped={dropped} written_bytes={written} cpu_us={cpu_us} making_us={making_us} slowest_us={slowest_us} seconds={seconds:.2}"
     );
     Ok(())
+}
+
+/// CPU time so far.
+fn used(clock: ClockId) -> Duration {
+    rustix::time::clock_gettime(clock).try_into().unwrap_or_default()
 }
 
 fn serve(

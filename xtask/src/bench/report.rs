@@ -13,7 +13,14 @@ pub(super) struct Row {
     quantity: String,
     unit: &'static str,
     spread: Spread,
-    aim: Option<f64>,
+    aim: Option<Aim>,
+}
+
+/// What a median should be.
+#[derive(Clone, Copy, Debug)]
+enum Aim {
+    AtMost(f64),
+    AtLeast(f64),
 }
 
 impl Row {
@@ -29,12 +36,31 @@ impl Row {
 
     /// The most that its median should be.
     pub(super) fn at_most(mut self, aim: f64) -> Self {
-        self.aim = Some(aim);
+        self.aim = Some(Aim::AtMost(aim));
         self
     }
 
-    fn verdict(&self) -> Option<(f64, &'static str)> {
-        self.aim.map(|aim| (aim, if self.spread.median <= aim { "met" } else { "short" }))
+    /// The least that its median should be.
+    pub(super) fn at_least(mut self, aim: f64) -> Self {
+        self.aim = Some(Aim::AtLeast(aim));
+        self
+    }
+
+    fn verdict(&self) -> Option<&'static str> {
+        let met = match self.aim? {
+            Aim::AtMost(aim) => self.spread.median <= aim,
+            Aim::AtLeast(aim) => self.spread.median >= aim,
+        };
+        Some(if met { "met" } else { "short" })
+    }
+
+    /// The most and the least that it should be.
+    fn bounds(&self) -> (Option<f64>, Option<f64>) {
+        match self.aim {
+            None => (None, None),
+            Some(Aim::AtMost(aim)) => (Some(aim), None),
+            Some(Aim::AtLeast(aim)) => (None, Some(aim)),
+        }
     }
 }
 
@@ -51,7 +77,11 @@ pub(super) fn text(machine: &Machine, rows: &[Row]) -> String {
         }
         let Spread { median, low, high } = row.spread;
         let shown = format!("{} [{} .. {}] {}", digits(median), digits(low), digits(high), row.unit);
-        let verdict = row.verdict().map(|(aim, word)| format!("aim <= {}: {word}", digits(aim))).unwrap_or_default();
+        let verdict = match row.bounds() {
+            (Some(most), _) => format!("aim <= {}: {}", digits(most), row.verdict().unwrap_or_default()),
+            (_, Some(least)) => format!("aim >= {}: {}", digits(least), row.verdict().unwrap_or_default()),
+            (None, None) => String::new(),
+        };
         let line = format!("  {:width$}  {shown:45}  {verdict}", row.quantity);
         let _ = writeln!(text, "{}", line.trim_end());
     }
@@ -64,11 +94,11 @@ pub(super) fn json(machine: &Machine, rows: &[Row]) -> Value {
         .iter()
         .map(|row| {
             let Spread { median, low, high } = row.spread;
-            let (aim, verdict) = row.verdict().unzip();
+            let (most, least) = row.bounds();
             json!({
                 "benchmark": row.benchmark, "quantity": row.quantity, "unit": row.unit,
                 "median": median, "lower_quartile": low, "upper_quartile": high,
-                "aim_at_most": aim, "verdict": verdict,
+                "aim_at_most": most, "aim_at_least": least, "verdict": row.verdict(),
             })
         })
         .collect();
@@ -100,10 +130,11 @@ mod tests {
         let rows = [
             Row::new("calls", "agent / empty", "", [1.1, 1.2, 1.3]).at_most(1.25),
             Row::new("memory", "resident", "MiB", [50.0]).at_most(40.0),
+            Row::new("delivery", "carried", "findings/s", [50.0]).at_least(40.0),
         ];
         let text = text(&machine(), &rows);
         assert!(text.contains("1.20 [1.15 .. 1.25]") && text.contains("aim <= 1.25: met"), "{text}");
-        assert!(text.contains("aim <= 40.0: short"), "{text}");
+        assert!(text.contains("aim <= 40.0: short") && text.contains("aim >= 40.0: met"), "{text}");
         let json = json(&machine(), &rows);
         assert_eq!(json.pointer("/rows/1/verdict").and_then(Value::as_str), Some("short"));
     }

@@ -38,11 +38,6 @@ impl Batch {
         self.findings.first().map_or(self.end.sequence + 1, |entry| entry.sequence)
     }
 
-    /// Bytes of the findings.
-    pub fn bytes(&self) -> usize {
-        self.findings.iter().map(|entry| entry.payload.len()).sum()
-    }
-
     /// The part behind a sequence; `None` if there is none.
     pub fn behind(mut self, sequence: u64) -> Option<Batch> {
         let at = self.findings.partition_point(|entry| entry.sequence <= sequence);

@@ -7,6 +7,7 @@ use std::{
 };
 
 use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
+use prost::Message as _;
 use tokio::{
     sync::watch,
     time::{sleep, sleep_until, timeout},
@@ -190,7 +191,6 @@ impl Sink {
     fn send(&mut self, batch: Batch, in_flight: &mut FuturesUnordered<BoxFuture<'static, Answer>>) {
         self.open.insert(batch.start, None);
         self.state.add(Count::Requests, 1);
-        self.state.add(Count::Bytes, batch.bytes());
         let within = self.options.timeout;
         let authorization = match self.options.dialer.authorization() {
             Ok(authorization) => authorization,
@@ -204,7 +204,9 @@ impl Sink {
         let gzip = self.options.gzip;
         let call = match self.options.protocol {
             Protocol::Findings => {
-                let mut request = Request::new(findings::request(&self.source, &batch));
+                let request = findings::request(&self.source, &batch);
+                self.state.add(Count::Bytes, request.encoded_len());
+                let mut request = Request::new(request);
                 prepare(&mut request, within, authorization);
                 async move {
                     let response = findings::deliver(channel, gzip, request).await?.into_inner();
@@ -216,7 +218,9 @@ impl Sink {
                 .boxed()
             }
             Protocol::Otlp => {
-                let mut request = Request::new(otlp::request(&self.source, &batch));
+                let request = otlp::request(&self.source, &batch);
+                self.state.add(Count::Bytes, request.encoded_len());
+                let mut request = Request::new(request);
                 prepare(&mut request, within, authorization);
                 let through = batch.end.sequence;
                 async move {
@@ -410,7 +414,6 @@ fn prepare<T>(
 
 /// The uid of an encoded finding.
 fn uid(payload: &[u8]) -> Option<String> {
-    use prost::Message as _;
     crate::proto::v1::Finding::decode(payload).ok().map(|finding| finding.uid)
 }
 

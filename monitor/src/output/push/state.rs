@@ -120,7 +120,7 @@ impl SinkState {
         self.requests.load(Ordering::Relaxed)
     }
 
-    /// Bytes of findings sent, before compression, in this run.
+    /// Bytes of requests sent, before compression, in this run.
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
     }

@@ -18,7 +18,7 @@
 //! | the disk is full | the oldest segment is given up; if that does not help, as for a disk that is read-only |
 //! | the disk is read-only, or gone | memory keeps the newest, the rest is reported, `not_stored`; tried again each second |
 //! | a second agent | is refused, with the pid of the first |
-//! | the clock steps back | nothing: order is by index, no time is compared |
+//! | the clock steps back | order, places and what is given up stay as they are, because all go by index; waits go by a clock that cannot be set. Reading since a time compares each finding's own time, so those made after the step may be left out |
 
 pub mod cursor;
 pub mod files;

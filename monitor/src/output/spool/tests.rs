@@ -501,3 +501,44 @@ fn what_a_spool_holds_is_seen_from_outside() {
     );
     assert!(report.is_damaged());
 }
+
+#[test]
+fn a_clock_that_steps_back_between_runs_changes_no_order_no_place_and_nothing_that_is_given_up() {
+    let directory = tempfile::tempdir().unwrap();
+    // Runs are named by the time: after the step a later run has the lower name.
+    let mut before = Run::with(&directory, 9, small(), Arc::new(Disk));
+    for _ in 0..20 {
+        before.save(1);
+    }
+    let mut cursor = before.spool.cursor("s");
+    let place = Position { index: 5, epoch: Uuid::from_u128(9), sequence: 5 };
+    before.spool.store(&mut cursor, place).unwrap();
+    before.threads.finish();
+    let mut after = Run::with(&directory, 3, small(), Arc::new(Disk));
+    assert_eq!((after.recovery.epoch, after.recovery.sequence, after.recovery.clean), (Uuid::from_u128(9), 20, true));
+    after.save(2);
+    let expected = [range(9, 1..=20), range(3, 1..=2)].concat();
+    assert_eq!(shown(&after.read_all()), expected);
+    let reader = |position| shown(&after.spool.reader(position).read(EVERYTHING));
+    assert_eq!(after.spool.cursor("s").position(), Some(place));
+    assert_eq!(reader(place), expected[5..], "a sink goes on where it was");
+    let epoch = Uuid::from_u128(9);
+    let mut behind = after.spool.reader(after.spool.after(epoch, 18).unwrap());
+    behind.skip_to(epoch, 18);
+    assert_eq!(shown(&behind.read(EVERYTHING)), expected[18..], "and a subscriber by its cursor");
+    after.kill();
+
+    // The next run follows the one that was last, not the one with the highest name; and the oldest goes first.
+    let mut last = Run::with(&directory, 5, small(), Arc::new(Disk));
+    assert_eq!((last.recovery.epoch, last.recovery.sequence, last.recovery.clean), (Uuid::from_u128(3), 2, false));
+    while last.spool.status().evicted_segments == 0 {
+        last.save(1);
+    }
+    let kept = shown(&last.read_all());
+    let of_first: Vec<_> = kept.iter().take_while(|line| line.starts_with("9/")).cloned().collect();
+    assert_eq!(of_first, range(9, 21 - of_first.len() as u64..=20), "the newest of the first run");
+    assert!((1..20).contains(&of_first.len()), "{kept:?}");
+    let of_others = [range(3, 1..=2), vec!["crash".to_owned()], range(5, 1..=last.sequence)].concat();
+    assert_eq!(kept[of_first.len()..], of_others);
+    last.threads.finish();
+}

@@ -42,6 +42,20 @@ pub(super) struct Engine {
     programs: Vec<Program>,
 }
 
+/// Who wants to know which conditions are evaluated, and when.
+pub(super) trait Watch {
+    /// One is begun.
+    fn begin(&mut self);
+    /// That one, whose number is now told, is decided.
+    fn end(&mut self, number: usize);
+}
+
+/// Nobody, which costs nothing.
+impl Watch for () {
+    fn begin(&mut self) {}
+    fn end(&mut self, _: usize) {}
+}
+
 /// Conditions that are too many and too large for [`MAX_STEPS`], or for an automaton.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TooLarge;
@@ -94,9 +108,20 @@ impl Engine {
         event: &F,
         on_match: &mut dyn FnMut(usize) -> ControlFlow<()>,
     ) {
+        self.evaluate_watched(event_type, event, &mut (), on_match);
+    }
+
+    /// The same, and tells `watch` of each condition that it evaluates.
+    pub(super) fn evaluate_watched<F: Fields + ?Sized>(
+        &mut self,
+        event_type: EventType,
+        event: &F,
+        watch: &mut impl Watch,
+        on_match: &mut dyn FnMut(usize) -> ControlFlow<()>,
+    ) {
         let class = self.class_of.get(position(event_type));
         if let Some(program) = class.and_then(|class| self.programs.get_mut(*class)) {
-            program.evaluate(event, on_match);
+            program.evaluate(event, watch, on_match);
         }
     }
 }

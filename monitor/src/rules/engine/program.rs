@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 
 use super::{
+    Watch,
     index::{Index, with_key},
     matcher::{Matcher, compare},
 };
@@ -133,6 +134,7 @@ impl Program {
     pub(super) fn evaluate<F: Fields + ?Sized>(
         &mut self,
         event: &F,
+        watch: &mut impl Watch,
         on_match: &mut dyn FnMut(usize) -> ControlFlow<()>,
     ) {
         let Self { plan, scratch } = self;
@@ -145,7 +147,7 @@ impl Program {
         let mut evaluation = Evaluation { plan, scratch, values, event, choosing: true };
         evaluation.choose();
         evaluation.choosing = false;
-        evaluation.run(on_match);
+        evaluation.run(watch, on_match);
         let mut values = evaluation.values;
         values.clear();
         // The room is kept: collecting nothing out of an emptied vector reuses it.
@@ -211,15 +213,17 @@ impl<'e, F: Fields + ?Sized> Evaluation<'e, '_, F> {
         self.scratch.candidates.sort_unstable();
     }
 
-    fn run(&mut self, on_match: &mut dyn FnMut(usize) -> ControlFlow<()>) {
+    fn run(&mut self, watch: &mut impl Watch, on_match: &mut dyn FnMut(usize) -> ControlFlow<()>) {
         let plan = self.plan;
         let mut next = 0;
         while let Some(rule) = self.scratch.candidates.get(next).and_then(|rule| plan.rules.get(*rule as usize)) {
             next += 1;
+            watch.begin();
             let mut at = rule.start;
             while let Some(step) = plan.steps.get(at as usize) {
                 at = if self.holds(step.predicate) { step.then } else { step.otherwise };
             }
+            watch.end(rule.number as usize);
             if at == HOLDS && on_match(rule.number as usize).is_break() {
                 return;
             }
