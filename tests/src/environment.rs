@@ -42,7 +42,13 @@ pub fn python_tool(name: &str) -> Option<PathBuf> {
     ready("the Python environment of the tests", missing).then_some(tool)
 }
 
-/// Both of the above.
+/// Whether libseccomp can be compiled against. Says so where not, and panics where `CI=true`.
+pub fn has_libseccomp() -> bool {
+    let missing = (!Path::new("/usr/include/seccomp.h").exists()).then(|| "no /usr/include/seccomp.h".to_owned());
+    ready("libseccomp-dev", missing)
+}
+
+/// Root and BPF, and containers.
 pub fn can_run_live_with(runtime: Runtime) -> bool {
     can_run_live() && can_run_containers(runtime)
 }

@@ -6,6 +6,7 @@
 
 pub mod classic;
 pub mod filters;
+pub mod profile;
 pub mod verdict;
 
 use std::collections::VecDeque;
