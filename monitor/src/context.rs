@@ -60,6 +60,26 @@ impl<'a> Context<'a> {
             Some(_) => EventType::SECCOMP_VIOLATION,
             None => event_type(state, event)?,
         };
+        Self::of_type(state, event, number, event_type, violation, scratch)
+    }
+
+    /// The same for whoever counts calls: one that a filter judged is a call whatever the verdict.
+    pub fn observed(state: &'a State, event: &'a Event<'a>, number: u64, scratch: &'a mut Vec<u8>) -> Option<Self> {
+        let event_type = match &event.body {
+            Body::SeccompCall(_) => EventType::SYSCALL,
+            _ => event_type(state, event)?,
+        };
+        Self::of_type(state, event, number, event_type, None, scratch)
+    }
+
+    fn of_type(
+        state: &'a State,
+        event: &'a Event<'a>,
+        number: u64,
+        event_type: EventType,
+        violation: Option<&'a Violation>,
+        scratch: &'a mut Vec<u8>,
+    ) -> Option<Self> {
         // Fields find an event's thread by its number where the event itself has not looked for one.
         let thread = state.thread().or_else(|| state.threads.get(ThreadKey::exact(event.call()?.tid)));
         let descriptor = state.descriptor();

@@ -11,6 +11,7 @@ pub mod filter;
 mod json;
 pub mod parse;
 mod program;
+pub mod runtime_default;
 pub mod select;
 mod tree;
 
