@@ -60,7 +60,7 @@ impl<'a> Context<'a> {
             Some(_) => EventType::SECCOMP_VIOLATION,
             None => event_type(state, event)?,
         };
-        Self::of_type(state, event, number, event_type, violation, scratch)
+        Some(Self::of_type(state, event, number, event_type, violation, scratch))
     }
 
     /// The same for whoever counts calls: one that a filter judged is a call whatever the verdict.
@@ -69,7 +69,7 @@ impl<'a> Context<'a> {
             Body::SeccompCall(_) => EventType::SYSCALL,
             _ => event_type(state, event)?,
         };
-        Self::of_type(state, event, number, event_type, None, scratch)
+        Some(Self::of_type(state, event, number, event_type, None, scratch))
     }
 
     fn of_type(
@@ -79,7 +79,7 @@ impl<'a> Context<'a> {
         event_type: EventType,
         violation: Option<&'a Violation>,
         scratch: &'a mut Vec<u8>,
-    ) -> Option<Self> {
+    ) -> Self {
         // Fields find an event's thread by its number where the event itself has not looked for one.
         let thread = state.thread().or_else(|| state.threads.get(ThreadKey::exact(event.call()?.tid)));
         let descriptor = state.descriptor();
@@ -94,7 +94,7 @@ impl<'a> Context<'a> {
             }
             _ => None,
         };
-        Some(Self { state, event, number, event_type, thread, descriptor, container, path, drift, violation })
+        Self { state, event, number, event_type, thread, descriptor, container, path, drift, violation }
     }
 
     /// When it happened, nanoseconds since 1970.

@@ -76,7 +76,7 @@ pub fn diff(first: Side<'_>, second: Side<'_>) -> Differences {
         ..Differences::default()
     };
     // A call of several architectures is told once where it is the same on all.
-    let mut told: BTreeMap<(Kind, &str, String, String), (Vec<&'static str>, Option<[u64; 6]>)> = BTreeMap::new();
+    let mut told: BTreeMap<_, (Vec<&'static str>, Option<[u64; 6]>)> = BTreeMap::new();
     for abi in first.filter.abis().filter(|abi| second.filter.covers(*abi)) {
         for (call, nr) in abi.calls() {
             for (kind, example) in call_differences(first, second, abi, call, nr) {

@@ -309,3 +309,115 @@ impl Refused {
         Self { call: call.to_owned(), abi, reason }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::seccomp::profile::{Target, parse, select::select};
+
+    const EPERM: Action = Action::ERRNO.with_data(1);
+
+    fn selected(architectures: &str, rules: &str) -> Selected {
+        let text = format!(
+            r#"{{"defaultAction": "SCMP_ACT_ERRNO", "architectures": [{architectures}], "syscalls": [{rules}]}}"#
+        );
+        let parsed = parse("p", text.as_bytes());
+        select(&parsed.profile.unwrap_or_else(|| panic!("{:?}", parsed.problems)), &Target::new(Abi::X86_64))
+    }
+
+    fn made(architectures: &str, rules: &str) -> Filter {
+        Filter::for_libseccomp(&selected(architectures, rules)).unwrap()
+    }
+
+    fn allow(names: &str, conditions: &str) -> String {
+        format!(r#"{{"names": [{names}], "action": "SCMP_ACT_ALLOW", "args": [{conditions}]}}"#)
+    }
+
+    fn when(index: u8, operator: &str, value: u64) -> String {
+        format!(r#"{{"index": {index}, "value": {value}, "op": "SCMP_CMP_{operator}"}}"#)
+    }
+
+    fn answer(filter: &Filter, abi: Abi, nr: u32, args: [u64; 6]) -> Action {
+        filter.answer(&Data { nr: nr.cast_signed(), arch: abi.arch().audit(), ip: 0, args })
+    }
+
+    #[test]
+    fn calls_through_an_abi_that_is_not_listed_kill_their_thread() {
+        let filter = made("", &allow(r#""getpid""#, ""));
+        let call = |abi: Abi| answer(&filter, abi, abi.number("getpid").unwrap(), [0; 6]);
+        let expected = [Action::ALLOW, BAD_ARCHITECTURE, BAD_ARCHITECTURE, BAD_ARCHITECTURE, BAD_ARCHITECTURE];
+        assert_eq!(Abi::ALL.map(call), expected);
+        assert_eq!(answer(&filter, Abi::X86_64, u32::MAX, [0; 6]), EPERM, "a tracer skips a call with -1");
+        assert_eq!(filter.answer(&Data { nr: 39, arch: 0xc000_0016, ip: 0, args: [0; 6] }), BAD_ARCHITECTURE, "s390x");
+    }
+
+    #[test]
+    fn the_upper_half_counts_only_on_64_bits() {
+        let filter = made(r#""SCMP_ARCH_X86", "SCMP_ARCH_X32""#, &allow(r#""personality""#, &when(0, "EQ", 8)));
+        let call = |abi: Abi| answer(&filter, abi, abi.number("personality").unwrap(), [1 << 32 | 8, 0, 0, 0, 0, 0]);
+        assert_eq!([Abi::X86_64, Abi::X86, Abi::X32].map(call), [EPERM, Action::ALLOW, Action::ALLOW]);
+    }
+
+    #[test]
+    fn sockets_of_32_bit_x86_are_allowed_both_ways() {
+        let filter = made(r#""SCMP_ARCH_X86""#, &allow(r#""socket""#, &when(0, "EQ", 1)));
+        let socketcall = Abi::X86.number("socketcall").unwrap();
+        assert_eq!(answer(&filter, Abi::X86, socketcall, [1, 99, 0, 0, 0, 0]), Action::ALLOW, "the family is not seen");
+        assert_eq!(answer(&filter, Abi::X86, socketcall, [2, 0, 0, 0, 0, 0]), EPERM, "bind");
+        assert_eq!(answer(&filter, Abi::X86, Abi::X86.number("socket").unwrap(), [2, 0, 0, 0, 0, 0]), EPERM);
+    }
+
+    #[test]
+    fn conditions_on_one_argument_are_alternatives_and_on_several_a_conjunction() {
+        let both = |conditions: [String; 2]| made("", &allow(r#""read""#, &conditions.join(",")));
+        let call = |filter: &Filter, first, second| answer(filter, Abi::X86_64, 0, [first, second, 0, 0, 0, 0]);
+        let range = both([when(0, "GE", 5), when(0, "LE", 2)]);
+        assert_eq!([1, 3, 7].map(|value| call(&range, value, 0)), [Action::ALLOW, EPERM, Action::ALLOW]);
+        let pair = both([when(0, "GE", 5), when(1, "LE", 2)]);
+        assert_eq!([(7, 1), (7, 3), (1, 1)].map(|(a, b)| call(&pair, a, b)), [Action::ALLOW, EPERM, EPERM]);
+    }
+
+    #[test]
+    fn what_is_not_known_of_the_arguments_leaves_several_answers() {
+        let filter = made("", &allow(r#""read""#, &when(0, "NE", 5)));
+        let possible = |first| filter.possible(Arch::X86_64, 0, &[first, None, None, None, None, None]);
+        assert_eq!((possible(Some(5)), possible(Some(6))), (Answer::One(EPERM), Answer::One(Action::ALLOW)));
+        assert_eq!(possible(None), Answer::DependsOnArguments(BTreeSet::from([EPERM, Action::ALLOW])));
+    }
+
+    #[test]
+    fn calls_newer_than_all_that_are_named_fail_with_enosys_under_runc() {
+        let selected = selected("", &allow(r#""openat2""#, ""));
+        let nr = Abi::X86_64.number("openat2").unwrap();
+        let filter = Filter::for_runc(&selected).unwrap();
+        assert_eq!(
+            [nr - 1, nr, nr + 1].map(|nr| answer(&filter, Abi::X86_64, nr, [0; 6])),
+            [EPERM, Action::ALLOW, TOO_NEW]
+        );
+        let filter = Filter::for_libseccomp(&selected).unwrap();
+        assert_eq!(answer(&filter, Abi::X86_64, nr + 1, [0; 6]), EPERM);
+    }
+
+    #[test]
+    fn rules_that_no_filter_comes_of_are_refused() {
+        let refused = |rules: &str| Filter::for_libseccomp(&selected("", rules)).unwrap_err();
+        let log =
+            r#"{"names": ["read"], "action": "SCMP_ACT_LOG", "args": [{"index": 0, "value": 1, "op": "SCMP_CMP_EQ"}]}"#;
+        let conflict = refused(&format!("{}, {log}", allow(r#""read""#, &when(0, "EQ", 1))));
+        assert_eq!((&*conflict.call, conflict.reason), ("read", Reason::Conflict));
+        let rule = |value| allow(r#""write""#, &[when(0, "GT", 5), when(1, "EQ", value)].join(","));
+        assert_eq!(refused(&[rule(1), rule(1 << 33)].join(",")).reason, Reason::Endless);
+        let many: Vec<_> = (0..5000).map(|value| allow(r#""write""#, &when(0, "EQ", value))).collect();
+        assert_eq!(refused(&many.join(",")).reason, Reason::TooLong);
+    }
+
+    #[test]
+    fn an_abi_whose_first_rules_are_about_no_call_of_it_is_blind() {
+        let condition = when(0, "EQ", 1);
+        let rules = [allow(r#""waitpid""#, ""), allow(r#""read""#, &condition)].join(",");
+        let filter = made(r#""SCMP_ARCH_X32""#, &rules);
+        assert_eq!(filter.blind(), [Abi::X86_64, Abi::X32]);
+        assert_eq!(answer(&filter, Abi::X86_64, 0, [1, 0, 0, 0, 0, 0]), EPERM, "read is never looked for");
+        assert_eq!(made("", &rules).blind(), []);
+    }
+}

@@ -1,6 +1,6 @@
 //! JSON that knows where it stands in its text, so that what is wrong with a profile can be shown.
 //!
-//! serde_json finds where a value begins and ends and checks its syntax, however deep it is nested; here a value is opened when
+//! `serde_json` finds where a value begins and ends and checks its syntax, however deep it is nested; here a value is opened when
 //! it is asked for. Nothing is kept of values that are not, so that a hostile text costs no more memory than its own length.
 
 use std::{borrow::Cow, fmt, ops::Range};
@@ -85,7 +85,7 @@ impl<'a> Json<'a> {
     }
 }
 
-/// Byte of a line and column, both from 1, as serde_json counts them.
+/// Byte of a line and column, both from 1, as `serde_json` counts them.
 fn offset(text: &str, line: usize, column: usize) -> usize {
     let before = text.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum::<usize>();
     (before + column.saturating_sub(1)).min(text.len())

@@ -313,7 +313,7 @@ impl Reader<'_> {
             self.error(json, format!("{} conditions: at most {MAX_CONDITIONS}", parts.conditions.len()));
             return None;
         }
-        let conditions = parts.conditions.iter().filter_map(|condition| self.condition(condition)).collect();
+        let conditions: Vec<_> = parts.conditions.iter().filter_map(|condition| self.condition(condition)).collect();
         self.repeated(&parts.conditions, &conditions);
         Some(Rule { names, action, conditions, includes: parts.includes, excludes: parts.excludes })
     }
@@ -396,7 +396,7 @@ impl Reader<'_> {
     }
 
     /// runc makes a rule of each condition where two are about the same argument: they are alternatives then.
-    fn repeated(&mut self, places: &[Json<'_>], conditions: &Vec<Condition>) {
+    fn repeated(&mut self, places: &[Json<'_>], conditions: &[Condition]) {
         let again = conditions
             .iter()
             .enumerate()

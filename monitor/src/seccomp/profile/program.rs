@@ -41,12 +41,6 @@ struct Block {
     when_false: Target,
 }
 
-impl Block {
-    const fn leaves(&self) -> Loaded {
-        Some((self.test.word, self.test.mask))
-    }
-}
-
 /// The program.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Program {
@@ -122,8 +116,9 @@ impl Program {
                 continue;
             }
             *place = Some(block.expects.is_some() && block.expects != held);
+            let held = Some((block.test.word, block.test.mask));
             // What is pushed last is followed first, and to its end.
-            waiting.extend([(block.when_false, block.leaves()), (block.when_true, block.leaves())]);
+            waiting.extend([(block.when_false, held), (block.when_true, held)]);
         }
     }
 

@@ -1,4 +1,4 @@
-//! RuntimeDefault: the profile that containerd makes for containers that name none. Tabular.
+//! `RuntimeDefault`: the profile that containerd makes for containers that name none. Tabular.
 //!
 //! containerd computes it from the capabilities in the container's bounding set, the architecture and the kernel. The facts
 //! are those of `contrib/seccomp/seccomp_default.go` of the versions named here; a test compares them with what an
