@@ -32,7 +32,7 @@ use monitor::{
     scap,
     seccomp::{
         classic::{self, Data, Instruction},
-        profile::{self, Abi, Filter, Target, filter::Answer, select::select},
+        profile::{self, Abi, Filter, filter::Answer, select::select},
     },
     sensor::btf::Btf,
     source::{Source as _, Status},
@@ -200,7 +200,7 @@ pub fn seccomp_profile(bytes: &[u8]) {
     assert_eq!(parsed.profile.is_none(), parsed.problems.iter().any(Diagnostic::is_error));
     parsed.problems.iter().for_each(points_into_its_text);
     let Some(profile) = parsed.profile else { return };
-    let target = Target::new(Abi::X86_64);
+    let target = profile::Target::new(Abi::X86_64);
     let Ok(filter) = Filter::for_runc(&select(&profile, &target)) else { return };
     for nr in [0, 56, 135, 0x4000_0208, u32::MAX] {
         for arch in [Arch::X86_64, Arch::I386] {

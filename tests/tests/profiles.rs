@@ -85,6 +85,7 @@ const ACTIONS: &[Action] = &[
     Action::KILL_THREAD,
 ];
 
+#[expect(clippy::indexing_slicing, reason = "no list here is empty")]
 fn pick<T: Copy>(numbers: &mut Numbers, list: &[T]) -> T {
     list[numbers.below(list.len())]
 }
@@ -121,16 +122,17 @@ fn profile(numbers: &mut Numbers, names: &[&str], default_actions: &[Action]) ->
             rule
         })
         .collect();
-    let listed = [
+    let lists = [
         json!(["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"]),
         json!(["SCMP_ARCH_X86", "SCMP_ARCH_ARM", "SCMP_ARCH_AARCH64"]),
         json!(["SCMP_ARCH_X32"]),
         json!([]),
     ];
+    let architectures = lists.get(numbers.below(lists.len())).cloned().unwrap_or_default();
     let default_action = pick(numbers, default_actions);
     let mut profile = json!({
         "defaultAction": default_action.name(),
-        "architectures": listed[numbers.below(listed.len())],
+        "architectures": architectures,
         "syscalls": rules,
     });
     if default_action.has_errno() {
