@@ -49,13 +49,32 @@ impl<'a> Context<'a> {
             Some(_) => EventType::SECCOMP_VIOLATION,
             None => event_type(event)?,
         };
+        Some(Self::of_type(state, event, number, event_type, violation))
+    }
+
+    /// The same for whoever counts calls: one that a filter judged is a call whatever the verdict.
+    pub fn observed(state: &'a State, event: &'a Event<'a>, number: u64) -> Option<Self> {
+        let event_type = match &event.body {
+            Body::SeccompCall(_) => EventType::SYSCALL,
+            _ => event_type(event)?,
+        };
+        Some(Self::of_type(state, event, number, event_type, None))
+    }
+
+    fn of_type(
+        state: &'a State,
+        event: &'a Event<'a>,
+        number: u64,
+        event_type: EventType,
+        violation: Option<&'a Violation>,
+    ) -> Self {
         // Fields find an event's thread by its number where the event itself has not looked for one.
         let thread = state.thread().or_else(|| state.threads.get(ThreadKey::exact(event.call()?.tid)));
         let descriptor = state.descriptor();
         // The record's own cgroup is the truth at that moment; the process may have been moved since.
         let container = state.containers.get(event.header.cgroup_id);
         let drift = drift::detect(state, event);
-        Some(Self { state, event, number, event_type, thread, descriptor, container, drift, violation })
+        Self { state, event, number, event_type, thread, descriptor, container, drift, violation }
     }
 
     /// When it happened, nanoseconds since 1970.

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::container::Runtime;
+use crate::{container::Runtime, containerd::Containerd};
 
 /// Capabilities that loading and attaching the programs needs.
 const NEEDED: [(u32, &str); 3] = [(21, "CAP_SYS_ADMIN"), (38, "CAP_PERFMON"), (39, "CAP_BPF")];
@@ -42,7 +42,20 @@ pub fn python_tool(name: &str) -> Option<PathBuf> {
     ready("the Python environment of the tests", missing).then_some(tool)
 }
 
-/// Both of the above.
+/// Whether libseccomp can be compiled against. Says so where not, and panics where `CI=true`.
+pub fn has_libseccomp() -> bool {
+    let missing = (!Path::new("/usr/include/seccomp.h").exists()).then(|| "no /usr/include/seccomp.h".to_owned());
+    ready("libseccomp-dev", missing)
+}
+
+/// Whether a containerd can be started here. Says so where not, and panics where `CI=true`.
+pub fn can_run_containerd() -> bool {
+    let missing = if rustix::process::geteuid().is_root() { None } else { Some("not root".to_owned()) };
+    let missing = missing.or_else(|| Containerd::version().is_none().then(|| "containerd is not installed".to_owned()));
+    ready("root and containerd", missing)
+}
+
+/// Root and BPF, and containers.
 pub fn can_run_live_with(runtime: Runtime) -> bool {
     can_run_live() && can_run_containers(runtime)
 }

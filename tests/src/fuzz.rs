@@ -5,7 +5,13 @@
 //! `cd tests && cargo fuzz run NAME corpus/NAME`. What that finds goes into the corpus.
 #![expect(clippy::missing_panics_doc, reason = "a target's panic is its finding")]
 
-use std::{collections::BTreeMap, io::Cursor, net::IpAddr, sync::LazyLock, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::Cursor,
+    net::IpAddr,
+    sync::LazyLock,
+    time::Duration,
+};
 
 use monitor::{
     capture::Reader,
@@ -24,9 +30,13 @@ use monitor::{
         self, AppendOutput, Condition, Options, RuleSet, Source, Supply, diagnostic::Diagnostic, reference::Reference,
     },
     scap,
-    seccomp::classic::{self, Data, Instruction},
+    seccomp::{
+        classic::{self, Data, Instruction},
+        profile::{self, Abi, Filter, filter::Answer, select::select},
+    },
     sensor::btf::Btf,
     source::{Source as _, Status},
+    syscall::Arch,
 };
 use prost::Message as _;
 
@@ -54,6 +64,7 @@ targets!(
     scap_flow,
     btf,
     classic_bpf,
+    seccomp_profile,
     rule_file,
     condition,
     output,
@@ -181,6 +192,28 @@ pub fn classic_bpf(bytes: &[u8]) {
     let program: Vec<Instruction> = program.as_chunks().0.iter().map(|bytes| Instruction::from_bytes(*bytes)).collect();
     let first = classic::run(&program, &data);
     assert_eq!(first, classic::run(&program, &data), "a verdict depends on nothing else");
+}
+
+/// A seccomp profile, and the filter that it becomes.
+pub fn seccomp_profile(bytes: &[u8]) {
+    let parsed = profile::parse("profile.json", bytes);
+    assert_eq!(parsed.profile.is_none(), parsed.problems.iter().any(Diagnostic::is_error));
+    parsed.problems.iter().for_each(points_into_its_text);
+    let Some(profile) = parsed.profile else { return };
+    let target = profile::Target::new(Abi::X86_64);
+    let Ok(filter) = Filter::for_runc(&select(&profile, &target)) else { return };
+    for nr in [0, 56, 135, 0x4000_0208, u32::MAX] {
+        for arch in [Arch::X86_64, Arch::I386] {
+            let possible = match filter.possible(arch, nr, &[None; 6]) {
+                Answer::One(action) => BTreeSet::from([action]),
+                Answer::DependsOnArguments(actions) => actions,
+            };
+            for argument in [0, 8, u64::MAX] {
+                let data = Data { nr: nr.cast_signed(), arch: arch.audit(), ip: 0, args: [argument; 6] };
+                assert!(possible.contains(&filter.answer(&data)), "an answer that was not among the possible ones");
+            }
+        }
+    }
 }
 
 /// A rule file.

@@ -7,6 +7,8 @@
 //! - [`container`]: OCI containers on an overlay root, by runc and crun; [`seccomp`]: their profiles; [`workload`]: what runs inside.
 //! - [`agent`]: the agent binary; [`subscriber`]: a gRPC client; [`finding`]: one comparable form of a finding.
 //! - [`capture`]: where the records of a capture file begin and end.
+//! - [`containerd`]: a containerd that only makes specs.
+//! - [`libseccomp`]: the real library and the real kernel, as judges of seccomp profiles.
 //! - [`fuzz`]: the parsers of hostile bytes, and what is promised of them.
 //! - [`producer`]: findings without a sensor, and who makes and takes them; [`pki`]: certificates; [`clock`]: a clock to set.
 //! - [`process`]: children with a time limit; [`environment`]: what this machine lacks.
@@ -15,9 +17,11 @@ pub mod capture;
 pub mod cgroup;
 pub mod clock;
 pub mod container;
+pub mod containerd;
 pub mod environment;
 pub mod finding;
 pub mod fuzz;
+pub mod libseccomp;
 pub mod pki;
 pub mod process;
 pub mod producer;

@@ -44,9 +44,14 @@ impl Finished {
 
 /// Runs a command to its end, with no input. After `limit` its whole process group is killed and the error shows what it wrote.
 pub fn run(command: &mut Command, limit: Duration) -> Result<Finished> {
+    run_with_input(command, Stdio::null(), limit)
+}
+
+/// As [`run`], with an input.
+pub fn run_with_input(command: &mut Command, input: Stdio, limit: Duration) -> Result<Finished> {
     let (stdout, stderr) = (tempfile::tempfile()?, tempfile::tempfile()?);
     let begin = Instant::now();
-    let mut group = Group::spawn(command.stdin(Stdio::null()).stdout(stdout.try_clone()?).stderr(stderr.try_clone()?))?;
+    let mut group = Group::spawn(command.stdin(input).stdout(stdout.try_clone()?).stderr(stderr.try_clone()?))?;
     let ended = group.wait(limit)?;
     let elapsed = begin.elapsed();
     let text = |file: &File| contents(file).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());

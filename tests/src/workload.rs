@@ -33,9 +33,8 @@ fn build(source: &Path, directory: &Path) -> Result<PathBuf> {
     let binary = directory.join("static-workload");
     let lock = fs::File::create(directory.join("static-workload.lock"))?;
     lock.lock()?;
-    let changed = |path: &Path| path.metadata().and_then(|metadata| metadata.modified());
-    let sources = fs::read_dir(source)?.map(|entry| Ok(changed(&entry?.path())?)).collect::<Result<Vec<_>>>()?;
-    if changed(&binary).is_ok_and(|built| sources.iter().all(|written| *written < built)) {
+    let sources = fs::read_dir(source)?.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
+    if sources.iter().all(|source| is_newer(&binary, source)) {
         return Ok(binary);
     }
     let unfinished = directory.join("static-workload.new");
@@ -45,4 +44,10 @@ fn build(source: &Path, directory: &Path) -> Result<PathBuf> {
     process::run(&mut rustc, Duration::from_mins(2))?.successful().context("cannot build the workload")?;
     fs::rename(&unfinished, &binary)?;
     Ok(binary)
+}
+
+/// Whether what was built was built from the source as it is.
+pub(crate) fn is_newer(built: &Path, source: &Path) -> bool {
+    let changed = |path: &Path| path.metadata().and_then(|metadata| metadata.modified());
+    changed(built).is_ok_and(|built| changed(source).is_ok_and(|written| written < built))
 }

@@ -4,7 +4,8 @@ use std::{fs::File, ops::RangeInclusive, path::Path, time::Duration};
 
 use crate::{
     capture::{Reader, Unpacked},
-    event::Body,
+    decode::decode,
+    event::{Body, Event},
     pipeline::Pipeline,
     proto::v1::Finding,
     scap,
@@ -55,6 +56,25 @@ impl Capture {
                         _ => true,
                     };
                     pipeline.event(&event, is_wanted, emit);
+                }
+                Ok(Status::Open)
+            }
+        }
+    }
+
+    /// Gives some of the events that there are to `each`.
+    pub(super) fn each(&mut self, each: &mut dyn FnMut(&Event<'_>)) -> Result<Status, SourceError> {
+        match self {
+            Self::Records(reader) => reader.drain(Duration::ZERO, &mut |bytes| {
+                // What cannot be decoded is counted by a replay; here it tells of no call.
+                if let Ok(event) = decode(bytes) {
+                    each(&event);
+                }
+            }),
+            Self::Events(reader) => {
+                for _ in 0..BATCH {
+                    let Some(event) = reader.next()? else { return Ok(Status::Ended) };
+                    each(&event);
                 }
                 Ok(Status::Open)
             }

@@ -15,6 +15,7 @@ mod rule_files;
 mod rules;
 mod rules_change;
 mod run;
+mod seccomp;
 mod server;
 mod sink;
 mod spool;
@@ -49,6 +50,8 @@ enum Command {
     Record(record::Args),
     /// Check rules and look into them; needs no privileges
     Rules(rules::Args),
+    /// Check and compare seccomp profiles, try them on captures, make them from captures; needs no privileges
+    Seccomp(seccomp::Args),
     /// Follow the findings of a running agent over gRPC
     Tail(tail::Args),
     /// Take findings that agents push: the reference consumer
@@ -96,6 +99,7 @@ impl Cli {
             Command::Replay(args) => replay::run(&args),
             Command::Record(args) => record::run(&args),
             Command::Rules(args) => rules::run(&args),
+            Command::Seccomp(args) => seccomp::run(&args),
             Command::Tail(args) => tail::run(args),
             Command::Sink(args) => sink::run(&args),
             Command::Spool(args) => spool::run(&args),

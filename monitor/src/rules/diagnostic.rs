@@ -86,6 +86,10 @@ codes! {
     InvalidListName = "LOAD_INVALID_LIST_NAME", Warning;
     /// A condition that probably does not mean what was meant.
     Condition = "LOAD_COMPILE_CONDITION", Warning;
+    /// Ours, not Falco's: a seccomp profile that no container runtime would take.
+    Profile = "SECCOMP_PROFILE", Error;
+    /// Ours, not Falco's: a seccomp profile that a runtime takes, and that probably does not do what was meant.
+    ProfileDoubt = "SECCOMP_PROFILE_DOUBT", Warning;
 }
 
 /// One problem.

@@ -28,6 +28,12 @@ impl Instruction {
         let [c0, c1, jump_true, jump_false, k0, k1, k2, k3] = bytes;
         Self { code: u16::from_le_bytes([c0, c1]), jump_true, jump_false, k: u32::from_le_bytes([k0, k1, k2, k3]) }
     }
+
+    /// The bytes of a `struct sock_filter`.
+    pub const fn to_bytes(self) -> [u8; INSTRUCTION_BYTES] {
+        let ([c0, c1], [k0, k1, k2, k3]) = (self.code.to_le_bytes(), self.k.to_le_bytes());
+        [c0, c1, self.jump_true, self.jump_false, k0, k1, k2, k3]
+    }
 }
 
 /// What a filter looks at: `struct seccomp_data`.
@@ -186,10 +192,7 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn bytes(program: &[Instruction]) -> Vec<u8> {
-        program
-            .iter()
-            .flat_map(|i| [&i.code.to_le_bytes()[..], &[i.jump_true, i.jump_false], &i.k.to_le_bytes()].concat())
-            .collect()
+        program.iter().flat_map(|instruction| instruction.to_bytes()).collect()
     }
 
     /// Returns `action` for one call, allows all others.

@@ -6,6 +6,10 @@
 
 pub mod classic;
 pub mod filters;
+pub mod generate;
+pub mod observe;
+pub mod profile;
+pub mod simulate;
 pub mod verdict;
 
 use std::collections::VecDeque;

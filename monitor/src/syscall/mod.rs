@@ -54,6 +54,11 @@ impl Arch {
         }
     }
 
+    /// The table of an `AUDIT_ARCH_*`.
+    pub fn of_audit(audit: u32) -> Option<Self> {
+        [Self::X86_64, Self::I386, Self::Aarch64, Self::Arm].into_iter().find(|arch| arch.audit() == audit)
+    }
+
     /// The name in findings.
     pub const fn name(self) -> &'static str {
         match self {
@@ -76,6 +81,7 @@ pub fn name(arch: Arch, nr: i32) -> Cow<'static, str> {
         Arch::Aarch64 => aarch64::Sysno::new(nr).map(|call| call.name()),
         Arch::Arm => arm::Sysno::new(nr).map(|call| call.name()),
     });
+    let known = known.and_then(|name| corrected(arch, nr, name));
     known.map_or_else(|| Cow::Owned(format!("syscall_{nr}")), Cow::Borrowed)
 }
 
@@ -89,11 +95,38 @@ pub fn is_told(event_type: EventType) -> bool {
 
 /// The call's number, where the table has it.
 pub fn number(arch: Arch, name: &str) -> Option<u32> {
-    match arch {
-        Arch::X86_64 => name.parse::<x86_64::Sysno>().ok().map(|call| call as u32),
-        Arch::I386 => name.parse::<x86::Sysno>().ok().map(|call| call as u32),
-        Arch::Aarch64 => name.parse::<aarch64::Sysno>().ok().map(|call| call as u32),
-        Arch::Arm => name.parse::<arm::Sysno>().ok().map(|call| call as u32),
+    let listed = match (arch, name) {
+        (Arch::Aarch64, "newfstatat") => "fstatat",
+        (Arch::I386, "break") => "r#break",
+        _ => name,
+    };
+    let number = match arch {
+        Arch::X86_64 => listed.parse::<x86_64::Sysno>().ok().map(|call| call as u32),
+        Arch::I386 => listed.parse::<x86::Sysno>().ok().map(|call| call as u32),
+        Arch::Aarch64 => listed.parse::<aarch64::Sysno>().ok().map(|call| call as u32),
+        Arch::Arm => listed.parse::<arm::Sysno>().ok().map(|call| call as u32),
+    }?;
+    (self::name(arch, number.cast_signed()) == name).then_some(number)
+}
+
+/// Every call of a table, with its number.
+pub fn calls(arch: Arch) -> impl Iterator<Item = (&'static str, u32)> {
+    let listed: Box<dyn Iterator<Item = (&'static str, u32)>> = match arch {
+        Arch::X86_64 => Box::new(x86_64::Sysno::iter().map(|call| (call.name(), call as u32))),
+        Arch::I386 => Box::new(x86::Sysno::iter().map(|call| (call.name(), call as u32))),
+        Arch::Aarch64 => Box::new(aarch64::Sysno::iter().map(|call| (call.name(), call as u32))),
+        Arch::Arm => Box::new(arm::Sysno::iter().map(|call| (call.name(), call as u32))),
+    };
+    listed.filter_map(move |(name, number)| Some((corrected(arch, number.cast_signed(), name)?, number)))
+}
+
+/// The table's name for a number as the kernel has it: 64-bit ARM never had the calls for 64-bit time of 32-bit ABIs.
+fn corrected(arch: Arch, nr: i32, listed: &'static str) -> Option<&'static str> {
+    match (arch, nr) {
+        (Arch::Aarch64, 79) => Some("newfstatat"),
+        (Arch::Aarch64, 403..=423) => None,
+        (Arch::I386, 17) => Some("break"),
+        _ => Some(listed),
     }
 }
 
@@ -121,5 +154,15 @@ mod tests {
         assert_eq!(number(Arch::X86_64, "openat2"), Some(437));
         assert_eq!(number(Arch::Aarch64, "open"), None);
         assert_eq!(number(Arch::I386, "seccomp"), Some(354));
+        for arch in [Arch::X86_64, Arch::I386, Arch::Aarch64, Arch::Arm] {
+            assert!(calls(arch).all(|(name, nr)| number(arch, name) == Some(nr)), "{arch:?}");
+        }
+    }
+
+    #[test]
+    fn the_table_is_the_kernels_where_its_source_is_not() {
+        assert_eq!((number(Arch::Aarch64, "newfstatat"), number(Arch::Aarch64, "fstatat")), (Some(79), None));
+        assert_eq!((number(Arch::Aarch64, "futex_time64"), number(Arch::Arm, "futex_time64")), (None, Some(422)));
+        assert_eq!((number(Arch::I386, "break"), &*name(Arch::I386, 17)), (Some(17), "break"));
     }
 }

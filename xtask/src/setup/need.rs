@@ -56,6 +56,8 @@ pub(super) static NEEDS: &[Need] = &[
         source: Source::Packages(&["qemu-system-x86", "cpio", "xz-utils"]),
         found: qemu,
     },
+    Need { name: "libseccomp", group: Group::Test, source: Source::Packages(&["libseccomp-dev"]), found: libseccomp },
+    Need { name: "containerd", group: Group::Test, source: Source::Packages(&["containerd"]), found: containerd },
     Need { name: "prometheus", group: Group::Test, source: Source::Packages(&["prometheus"]), found: promtool },
     Need { name: "openssl", group: Group::Test, source: Source::Packages(&["openssl"]), found: openssl },
     Need { name: "gRPC peers", group: Group::Test, source: Source::Python, found: python::found },
@@ -127,6 +129,17 @@ fn busybox() -> Option<String> {
     let banner = Cmd::new(BUSYBOX).probe()?;
     let dynamic = Cmd::new("ldd").arg(BUSYBOX).probe().is_some();
     (!dynamic).then(|| banner.lines().next().unwrap_or_default().split(" (").next().unwrap_or_default().to_owned())
+}
+
+/// The library that runtimes make filters with, and its header.
+fn libseccomp() -> Option<String> {
+    let path = Cmd::new("cc").arg("-print-file-name=libseccomp.so").probe()?;
+    (Path::new(&path).is_absolute() && Path::new("/usr/include/seccomp.h").exists()).then_some(path)
+}
+
+/// Only what it writes for containers is looked at: none is started with it.
+fn containerd() -> Option<String> {
+    Cmd::new("containerd").arg("--version").probe()
 }
 
 /// The archive that the tests' workload is linked with.
