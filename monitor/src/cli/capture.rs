@@ -20,7 +20,7 @@ pub(super) enum Capture {
     /// Records of our sensor.
     Records(Reader),
     /// Events of Falco's table.
-    Events(Box<scap::Reader>),
+    Events(scap::Ahead),
 }
 
 /// Everything that happened.
@@ -31,7 +31,7 @@ impl Capture {
     pub(super) fn open(path: &Path) -> Result<Self, SourceError> {
         let input = Unpacked::new(File::open(path)?)?;
         Ok(if scap::is_section_header(input.head()) {
-            Self::Events(Box::new(scap::Reader::unpacked(input)?))
+            Self::Events(scap::Ahead::new(scap::Reader::unpacked(input)?)?)
         } else {
             Self::Records(Reader::unpacked(input)?)
         })
@@ -48,9 +48,9 @@ impl Capture {
             Self::Records(reader) => {
                 reader.drain(Duration::ZERO, &mut |bytes| pipeline.record_within(bytes, times, emit))
             }
-            Self::Events(reader) => {
+            Self::Events(ahead) => {
                 for _ in 0..BATCH {
-                    let Some(event) = reader.next()? else { return Ok(Status::Ended) };
+                    let Some(event) = ahead.next()? else { return Ok(Status::Ended) };
                     let is_wanted = match &event.body {
                         Body::Call(call) => times.contains(&call.ts_ns),
                         _ => true,
@@ -85,7 +85,7 @@ impl Capture {
     pub(super) fn file_bytes(&self) -> u64 {
         match self {
             Self::Records(reader) => reader.file_bytes(),
-            Self::Events(reader) => reader.counters().file_bytes,
+            Self::Events(ahead) => ahead.file_bytes(),
         }
     }
 }

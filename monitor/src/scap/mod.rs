@@ -14,6 +14,7 @@
 //!   only as much is kept as there really is.
 //! * An event that needs no upgrade is read in place and nothing is allocated for it.
 
+mod ahead;
 mod block;
 #[cfg(test)]
 mod builder;
@@ -29,6 +30,7 @@ mod window;
 
 use std::borrow::Cow;
 
+pub use ahead::Ahead;
 pub use block::is_section_header;
 pub use reader::{Counters, Reader};
 

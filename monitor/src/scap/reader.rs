@@ -177,15 +177,37 @@ impl Reader {
         let bytes = bytes.get(..left).unwrap_or(bytes);
         // Fields may be absent from an entry's end, but not because the file ends there.
         let is_whole = |len: usize| len <= left && (len <= bytes.len() || bytes.len() >= ENTRY_BYTES);
-        match list::entry(open.list, open.tid, bytes) {
-            Some((body, len)) if is_whole(len) => {
+        match Self::entry_event(open.list, open.tid, bytes) {
+            Some((event, len)) if is_whole(len) => {
                 self.lent = len;
                 self.list = Some(OpenList { left: open.left - len as u64, ..open });
-                let tid = if let Body::ListedThread(thread) = &body { thread.tid } else { open.tid };
-                Ok(Event::unrecorded(0, tid, body))
+                Ok(event)
             }
             _ if bytes.len() < left.min(ENTRY_BYTES) => Err(damaged(offset, CUT)),
             _ => Err(damaged(offset, format!("an entry of {} is not one", name(open.list)))),
+        }
+    }
+
+    /// What an entry of a list tells, and how many bytes it has; `None` if these are none.
+    pub(super) fn entry_event(list: List, tid: i64, bytes: &[u8]) -> Option<(Event<'_>, usize)> {
+        let (body, len) = list::entry(list, tid, bytes)?;
+        let tid = if let Body::ListedThread(thread) = &body { thread.tid } else { tid };
+        Some((Event::unrecorded(0, tid, body), len))
+    }
+
+    /// The bytes of the last item that is no event, and the list that it was in.
+    pub(super) fn lent(&self) -> (&[u8], Option<(List, i64)>) {
+        let bytes = self.window.bytes().get(..self.lent).unwrap_or_default();
+        (bytes, self.list.as_ref().map(|open| (open.list, open.tid)))
+    }
+
+    /// Whether the next block, or the next entry of a list, lies in memory.
+    pub(super) fn is_at_hand(&self) -> bool {
+        let there = self.window.bytes().len().saturating_sub(self.lent);
+        let block = self.window.bytes().get(self.lent + 4..).and_then(<[u8]>::first_chunk);
+        match self.list {
+            Some(open) => usize::try_from(open.left).unwrap_or(usize::MAX).min(ENTRY_BYTES) <= there,
+            None => block.is_some_and(|total| u32::from_le_bytes(*total) as usize <= there),
         }
     }
 

@@ -10,6 +10,7 @@ pub mod interface;
 mod listed;
 mod recorded;
 pub mod socket;
+mod table;
 pub mod thread;
 pub mod threads;
 mod told;

@@ -8,7 +8,10 @@ use std::{collections::VecDeque, sync::Arc};
 
 use hashbrown::HashMap;
 
-use super::thread::{Image, NOT_AVAILABLE, Thread, ThreadKey, flag};
+use super::{
+    table::Table,
+    thread::{Image, NOT_AVAILABLE, Thread, ThreadKey, flag},
+};
 
 /// Threads that may be known at once, running and ended.
 const MAX_THREADS: usize = 262_144;
@@ -35,7 +38,7 @@ struct Group {
 /// The table.
 #[derive(Debug, Default)]
 pub struct Threads {
-    table: HashMap<ThreadKey, Box<Thread>>,
+    table: Table,
     groups: HashMap<i64, Group>,
     /// Ended processes, oldest first.
     ended: VecDeque<(u64, ThreadKey)>,
@@ -44,12 +47,12 @@ pub struct Threads {
 impl Threads {
     /// A thread, running or recently ended.
     pub fn get(&self, key: ThreadKey) -> Option<&Thread> {
-        self.table.get(&key).map(|thread| &**thread)
+        self.table.get(key)
     }
 
     /// The same, to be changed.
     pub fn get_mut(&mut self, key: ThreadKey) -> Option<&mut Thread> {
-        self.table.get_mut(&key).map(|thread| &mut **thread)
+        self.table.get_mut(key)
     }
 
     /// Threads known.
@@ -59,7 +62,7 @@ impl Threads {
 
     /// Whether none is known.
     pub fn is_empty(&self) -> bool {
-        self.table.is_empty()
+        self.table.len() == 0
     }
 
     /// The key of a thread's leader.
@@ -139,7 +142,7 @@ impl Threads {
 
     /// All threads, to be changed.
     pub(super) fn all_mut(&mut self) -> impl Iterator<Item = &mut Thread> {
-        self.table.values_mut().map(|thread| &mut **thread)
+        self.table.iter_mut()
     }
 
     /// Whether there is room for another.
@@ -158,7 +161,7 @@ impl Threads {
     /// The thread of an id, made up where it is not known; `None` if there is no room for it.
     pub fn known_or_placeholder(&mut self, tid: i64) -> Option<&mut Thread> {
         let key = ThreadKey::exact(tid);
-        if !self.table.contains_key(&key) {
+        if self.table.get(key).is_none() {
             let image = Image::new(NOT_AVAILABLE, NOT_AVAILABLE, &[], &[]);
             self.add(Thread::new(key, Arc::new(image)));
         }
@@ -171,20 +174,20 @@ impl Threads {
             return false;
         }
         self.relate(&mut thread);
-        self.table.insert(thread.key, Box::new(thread));
+        self.table.insert(Box::new(thread));
         true
     }
 
     /// Adds a thread of a list, in which a parent may come after its children.
     pub fn list(&mut self, thread: Thread) {
         if !self.is_full() {
-            self.table.insert(thread.key, Box::new(thread));
+            self.table.insert(Box::new(thread));
         }
     }
 
     /// Relates the threads of a list.
     pub fn relate_listed(&mut self) {
-        let mut keys: Vec<_> = self.table.keys().copied().collect();
+        let mut keys: Vec<_> = self.table.keys().collect();
         keys.sort_unstable();
         for key in keys {
             self.relate_known(key);
@@ -193,9 +196,9 @@ impl Threads {
 
     /// Relates a thread that has become known.
     pub fn relate_known(&mut self, key: ThreadKey) {
-        if let Some(mut thread) = self.table.remove(&key) {
+        if let Some(mut thread) = self.table.remove(key) {
             self.relate(&mut thread);
-            self.table.insert(key, thread);
+            self.table.insert(thread);
         }
     }
 
@@ -219,7 +222,7 @@ impl Threads {
         if thread.pid == 1 {
             return;
         }
-        match self.table.get_mut(&thread.parent) {
+        match self.table.get_mut(thread.parent) {
             Some(parent) if parent.is_known() => parent.adopt(),
             _ => thread.parent = ThreadKey::exact(0),
         }
@@ -227,7 +230,7 @@ impl Threads {
 
     /// Marks a thread as ended; its entry stays until it is removed.
     pub fn end(&mut self, key: ThreadKey) {
-        let Some(thread) = self.table.get_mut(&key) else { return };
+        let Some(thread) = self.table.get_mut(key) else { return };
         if thread.has(flag::CLOSED) {
             return;
         }
@@ -241,7 +244,7 @@ impl Threads {
 
     /// An ended leader whose process goes on in it: another of its threads called exec.
     pub fn resume(&mut self, key: ThreadKey) {
-        let Some(thread) = self.table.get_mut(&key) else { return };
+        let Some(thread) = self.table.get_mut(key) else { return };
         if thread.has(flag::CLOSED) {
             thread.flags &= !flag::CLOSED;
             if thread.grouped
@@ -254,7 +257,7 @@ impl Threads {
 
     /// Removes all threads of a process but its leader and one more.
     pub fn keep_leader(&mut self, key: ThreadKey) {
-        let Some(thread) = self.table.get(&key).filter(|thread| thread.grouped) else { return };
+        let Some(thread) = self.table.get(key).filter(|thread| thread.grouped) else { return };
         let Some(group) = self.groups.get(&thread.pid).filter(|group| group.alive > 1) else { return };
         for tid in group.threads.clone() {
             let other = ThreadKey { tid, ..key };
@@ -266,7 +269,7 @@ impl Threads {
 
     /// Says whether a thread's process takes over children of others.
     pub fn set_reaper(&mut self, key: ThreadKey, is_reaper: bool) {
-        if let Some(group) = self.table.get(&key).and_then(|thread| self.groups.get_mut(&thread.pid)) {
+        if let Some(group) = self.table.get(key).and_then(|thread| self.groups.get_mut(&thread.pid)) {
             group.is_reaper = is_reaper;
         }
     }
@@ -286,7 +289,7 @@ impl Threads {
         if self.groups.get(&pid).is_none_or(|group| group.alive == 0) {
             self.leave(parent);
             self.groups.remove(&pid);
-            self.table.remove(&ThreadKey { tid: pid, ..key });
+            self.table.remove(ThreadKey { tid: pid, ..key });
         }
         if !is_leader {
             self.leave(parent);
@@ -295,7 +298,7 @@ impl Threads {
     }
 
     fn forget(&mut self, key: ThreadKey, pid: i64) {
-        self.table.remove(&key);
+        self.table.remove(key);
         if let Some(group) = self.groups.get_mut(&pid) {
             group.threads.retain(|tid| *tid != key.tid);
         }
@@ -303,7 +306,7 @@ impl Threads {
 
     /// One child of a parent is gone.
     fn leave(&mut self, parent: ThreadKey) {
-        if let Some(parent) = self.table.get_mut(&parent) {
+        if let Some(parent) = self.table.get_mut(parent) {
             parent.children = parent.children.saturating_sub(1);
             if parent.listed_children.saturating_sub(parent.children) >= MAX_GONE_CHILDREN {
                 parent.listed_children = parent.children;
@@ -326,16 +329,16 @@ impl Threads {
         let parent = reaper.unwrap_or(ThreadKey::exact(0));
         let mut moved = 0;
         if children > 0 {
-            for child in self.table.values_mut().filter(|child| child.parent == key) {
+            for child in self.table.iter_mut().filter(|child| child.parent == key) {
                 child.parent = parent;
                 moved += 1;
             }
         }
-        if let Some(reaper) = self.table.get_mut(&parent) {
+        if let Some(reaper) = self.table.get_mut(parent) {
             reaper.children += moved;
             reaper.listed_children += moved;
         }
-        if let Some(thread) = self.table.get_mut(&key) {
+        if let Some(thread) = self.table.get_mut(key) {
             (thread.children, thread.listed_children) = (0, 0);
         }
     }
@@ -377,11 +380,11 @@ impl Threads {
     /// Puts a process in, or what is new of one that is known.
     pub(super) fn insert(&mut self, thread: Thread) {
         let (key, parent) = (thread.key, thread.parent);
-        if let Some(known) = self.table.get_mut(&key) {
+        if let Some(known) = self.table.get_mut(key) {
             let old_parent = known.parent;
             let (children, ended_ns) = (known.children, known.ended_ns);
             let descriptors = std::mem::take(&mut known.descriptors);
-            **known = Thread { descriptors, children, ended_ns, ..thread };
+            *known = Thread { descriptors, children, ended_ns, ..thread };
             // The parent at the fork says more than the reaper that may be the parent by now.
             if old_parent == ThreadKey::default() {
                 self.count_child(parent, true);
@@ -397,13 +400,13 @@ impl Threads {
                 None => return,
             }
         }
-        self.table.insert(key, Box::new(thread));
+        self.table.insert(Box::new(thread));
         self.count_child(parent, true);
     }
 
     /// A process has ended.
     pub(super) fn linger(&mut self, key: ThreadKey, ktime_ns: u64) {
-        if let Some(process) = self.table.get_mut(&key)
+        if let Some(process) = self.table.get_mut(key)
             && process.ended_ns.is_none()
         {
             process.ended_ns = Some(ktime_ns);
@@ -422,7 +425,7 @@ impl Threads {
                 return;
             }
             self.ended.pop_front();
-            match self.table.get(&key) {
+            match self.table.get(key) {
                 Some(process) if process.children > 0 && !crowded => self.ended.push_back((now_ns, key)),
                 Some(_) => self.drop_ended(key),
                 None => {}
@@ -431,13 +434,13 @@ impl Threads {
     }
 
     fn drop_ended(&mut self, key: ThreadKey) {
-        if let Some(process) = self.table.remove(&key) {
+        if let Some(process) = self.table.remove(key) {
             self.count_child(process.parent, false);
         }
     }
 
     fn count_child(&mut self, parent: ThreadKey, more: bool) {
-        if let Some(parent) = self.table.get_mut(&parent) {
+        if let Some(parent) = self.table.get_mut(parent) {
             parent.children = if more { parent.children + 1 } else { parent.children.saturating_sub(1) };
         }
     }

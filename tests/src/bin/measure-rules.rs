@@ -129,7 +129,7 @@ struct Sample {
 impl Fields for Sample {
     fn value(&self, field: Field, argument: &Argument) -> Option<Value<'_>> {
         match argument {
-            Argument::None => self.values.get(field.index())?.clone(),
+            Argument::None => self.values.get(field.index())?.as_ref().map(lent),
             Argument::Index(generation) if field.info().name == "proc.aname" => {
                 let above = usize::try_from(*generation).ok()?.checked_sub(1)?;
                 self.ancestors.get(above).map(|name| Value::text(*name))
@@ -143,6 +143,14 @@ impl Fields for Sample {
             ("proc.aname", Argument::None) => self.ancestors.iter().for_each(|name| each(Value::text(*name))),
             _ => self.value(field, argument).into_iter().for_each(each),
         }
+    }
+}
+
+/// A value as fields of an event give it: text is lent, never copied.
+fn lent<'a>(value: &'a Value<'static>) -> Value<'a> {
+    match value {
+        Value::Text(text) => Value::text(text),
+        other => other.clone(),
     }
 }
 

@@ -7,7 +7,7 @@ use hashbrown::{HashMap, HashSet};
 use super::{
     TooLarge,
     form::{Form, kind},
-    index::{Index, Kind, number_key},
+    index::{Index, Kind, Lists, number_key},
     matcher::Matcher,
     program::{Asked, FAILS, Guard, HOLDS, Literal, Lookup, Plan, Predicate, Program, Rule, Step},
 };
@@ -105,7 +105,6 @@ impl Builder {
             steps: std::mem::take(&mut self.steps),
             rules: std::mem::take(&mut self.rules),
             always: std::mem::take(&mut self.always),
-            guarded: vec![Vec::new(); self.checks.len()],
             ..Plan::default()
         };
         let groups = groups(&self.checks);
@@ -114,12 +113,15 @@ impl Builder {
             self.guards(&chosen).filter(|(_, one)| one.wanted).map(|(_, one)| one.predicate).collect();
         let groups: Vec<Group<'_>> = groups.into_iter().flat_map(|group| group.split(&guarding)).collect();
         let by_predicate = self.by_predicate(&groups);
-        self.set_guards(&mut plan, &chosen, &by_predicate);
         let mut slots = Slots::default();
+        let mut first_mark = 0;
         for Group { operand, kind, constants } in groups {
             let index = Index::new(kind, constants).ok_or(TooLarge)?;
-            plan.lookups.push(Lookup { operand: slots.asked(operand), index });
+            let marks = index.len();
+            plan.lookups.push(Lookup { operand: slots.asked(operand), index, first_mark });
+            first_mark += marks;
         }
+        self.set_guards(&mut plan, &chosen, &by_predicate).ok_or(TooLarge)?;
         for (check, lookup) in self.checks.iter().zip(&by_predicate) {
             plan.predicates.push(match lookup {
                 Some(lookup) => Predicate::Indexed(*lookup),
@@ -150,33 +152,34 @@ impl Builder {
         })
     }
 
-    fn set_guards(&self, plan: &mut Plan, chosen: &[usize], by_predicate: &[Option<u32>]) {
+    /// Which lookups and predicates choose which rules; `None` if there are too many.
+    fn set_guards(&self, plan: &mut Plan, chosen: &[usize], by_predicate: &[Option<u32>]) -> Option<()> {
         let mut gates: BTreeMap<Literal, Vec<u32>> = BTreeMap::new();
         let mut guards: BTreeMap<u32, Vec<Vec<Literal>>> = BTreeMap::new();
-        for (guarded, literal) in self.guards(chosen) {
+        let mut guarded: HashMap<u32, Vec<u32>> = HashMap::new();
+        for (rule, literal) in self.guards(chosen) {
             match source(*literal, by_predicate) {
                 Guarding::Lookup(lookup) => {
-                    guards.entry(lookup).or_default().push(guarded.conditions.clone());
-                    if let Some(rules) = plan.guarded.get_mut(literal.predicate as usize) {
-                        rules.push(guarded.rule);
-                    }
+                    guards.entry(lookup).or_default().push(rule.conditions.clone());
+                    guarded.entry(literal.predicate).or_default().push(rule.rule);
                 }
-                Guarding::Gate(literal) => gates.entry(literal).or_default().push(guarded.rule),
+                Guarding::Gate(literal) => gates.entry(literal).or_default().push(rule.rule),
             }
         }
         plan.gates = gates.into_iter().collect();
-        plan.guards = guards
-            .into_iter()
-            .map(|(lookup, mut conditions)| {
-                conditions.sort_unstable();
-                conditions.dedup();
-                // One rule without conditions, or too many different ones: it is asked always.
-                if conditions.iter().any(Vec::is_empty) || conditions.len() > MAX_CONDITIONS {
-                    conditions.clear();
-                }
-                Guard { lookup, conditions }
-            })
-            .collect();
+        for (lookup, conditions) in guards {
+            let index = &plan.lookups.get(lookup as usize)?.index;
+            let chosen_by = |constant: u32| {
+                let rules = index.named_by(constant).iter().filter_map(|predicate| guarded.get(predicate)).flatten();
+                let mut rules: Vec<u32> = rules.copied().collect();
+                rules.sort_unstable();
+                rules.dedup();
+                rules
+            };
+            let rules = Lists::new((0..u32::try_from(index.len()).ok()?).map(chosen_by))?;
+            plan.guards.push(Guard { lookup, conditions: weakest(conditions), rules });
+        }
+        Some(())
     }
 
     /// For each rule the position of its choice: what others use already costs it nothing.
@@ -224,6 +227,8 @@ enum Guarding {
 const MAX_CONDITIONS: usize = 8;
 /// Conditions of one rule.
 const MAX_LITERALS: usize = 3;
+/// Literals of one rule of which its conditions are taken.
+const MAX_IMPLIED: usize = 16;
 /// How often the choice of guards is looked over.
 const SWEEPS: usize = 4;
 /// Guards of a rule that are compared.
@@ -363,23 +368,59 @@ fn choices(form: &Form) -> Vec<Choice<'_>> {
     }
 }
 
+/// Of different conditions those that no other implies. None if one of them is nothing, or if they are too many: then a lookup
+/// is made always.
+fn weakest(mut conditions: Vec<Vec<Literal>>) -> Vec<Vec<Literal>> {
+    for condition in &mut conditions {
+        condition.sort_unstable();
+    }
+    conditions.sort_unstable_by(|a, b| a.len().cmp(&b.len()).then_with(|| a.cmp(b)));
+    conditions.dedup();
+    let mut weakest: Vec<Vec<Literal>> = Vec::new();
+    for condition in conditions {
+        let is_implied = |weaker: &Vec<Literal>| weaker.iter().all(|literal| condition.contains(literal));
+        if weakest.len() <= MAX_CONDITIONS && !weakest.iter().any(is_implied) {
+            weakest.push(condition);
+        }
+    }
+    if weakest.len() > MAX_CONDITIONS || weakest.iter().any(Vec::is_empty) { Vec::new() } else { weakest }
+}
+
 /// Literals that must all be true and are asked quickly: truths, and fields with few values.
 fn conditions(form: &Form) -> Vec<(&Arc<Check>, bool)> {
-    let forms = match form {
-        Form::All(forms) => forms.as_slice(),
-        one => std::slice::from_ref(one),
-    };
-    let mut found: Vec<_> = forms
-        .iter()
-        .filter_map(|form| match form {
-            Form::Literal(check, positive) if is_quick(check) => Some((check, *positive)),
-            _ => None,
-        })
-        .collect();
+    let mut found = implied(form);
     // Truths tell events apart best.
     found.sort_by_key(|(check, _)| check.left.ty().class() != Class::Bool);
     found.truncate(MAX_LITERALS);
     found
+}
+
+/// Quick literals that a form implies: those of each of its parts, or those that all its alternatives have.
+fn implied(form: &Form) -> Vec<(&Arc<Check>, bool)> {
+    match form {
+        Form::Literal(check, positive) if is_quick(check) => vec![(check, *positive)],
+        Form::Literal(..) | Form::Known(_) => Vec::new(),
+        Form::All(forms) => {
+            let mut all: Vec<(&Arc<Check>, bool)> = Vec::new();
+            for literal in forms.iter().flat_map(implied) {
+                if all.len() < MAX_IMPLIED && !all.contains(&literal) {
+                    all.push(literal);
+                }
+            }
+            all
+        }
+        Form::Any(forms) => {
+            let mut all = forms.first().map(implied).unwrap_or_default();
+            for form in forms.iter().skip(1) {
+                if all.is_empty() {
+                    break;
+                }
+                let others = implied(form);
+                all.retain(|literal| others.contains(literal));
+            }
+            all
+        }
+    }
 }
 
 fn is_quick(check: &Check) -> bool {
@@ -397,6 +438,8 @@ fn cost(check: &Check, positive: bool) -> u32 {
     let few_values = check.left.ty().class() == Class::Bool || has_few_values(check);
     let cost = match (kind(check).map(|(kind, _)| kind), check.operator) {
         _ if few_values => 10,
+        // Each ancestor is looked for by itself.
+        _ if check.left.is_several() => 12,
         (Some(Kind::Equal), _) if check.left.ty().class() == Class::Number => 4,
         (Some(Kind::Equal), _) => 1,
         (Some(Kind::Prefix | Kind::Suffix), _) => 2,

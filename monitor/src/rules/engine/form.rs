@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::{
     event::{
         EventType,
+        field::Argument,
         value::{Class, Type, Value},
     },
     rules::{
@@ -55,6 +56,8 @@ impl Form {
         }
         // Of alternatives those that hold are merged; of what must all be, those that must not hold.
         merge(&mut forms, !all);
+        // What is asked quickly may spare the rest. It changes no answer: nothing that is asked changes anything.
+        forms.sort_by_cached_key(Self::expense);
         match forms.len() {
             0 => Form::Known(all),
             1 => forms.swap_remove(0),
@@ -62,6 +65,39 @@ impl Form {
             _ => Form::Any(forms),
         }
     }
+}
+
+impl Form {
+    /// How long it may take to be decided, as an order.
+    fn expense(&self) -> u32 {
+        match self {
+            Form::Known(_) => 0,
+            Form::Literal(check, _) => expense(check),
+            Form::All(forms) | Form::Any(forms) => 1 + forms.iter().map(Self::expense).max().unwrap_or_default(),
+        }
+    }
+}
+
+/// The same of a check: what it takes to get the value, and to compare it.
+fn expense(check: &Check) -> u32 {
+    let mut value = 0;
+    check.left.fields(&mut |field, argument| {
+        let info = field.info();
+        value += match (check.left.ty().class(), argument) {
+            // All ancestors, all environment, a flag by its names.
+            _ if info.is_several(argument) || info.name.starts_with("evt.arg") || info.name == "proc.env" => 20,
+            (Class::Number | Class::Bool, _) => 0,
+            (_, Argument::None) => 2,
+            _ => 6,
+        };
+    });
+    let compared = match (kind(check), &check.right) {
+        (Some((Kind::Equal | Kind::Prefix | Kind::Suffix, _)), _) => 0,
+        (Some(_), _) => 4,
+        (None, Right::Constants(constants)) if constants.len() == 1 && !check.operator.takes_list() => 2,
+        (None, _) => 6,
+    };
+    value + compared
 }
 
 fn known(check: &Check, event_type: EventType) -> Option<bool> {

@@ -20,22 +20,76 @@ pub(super) enum Kind {
     ContainsIgnoringCase,
 }
 
-/// Constants, and the predicates that hold when one is found.
+/// Constants by number, and the predicates that hold when one is found.
 #[derive(Debug)]
 pub(super) struct Index {
     finder: Finder,
-    /// Predicates of each constant, in one vector: constant `n` has those from `starts[n]` to `starts[n + 1]`.
-    starts: Vec<u32>,
-    predicates: Vec<u32>,
+    /// For each constant the predicates that name it, sorted.
+    predicates: Lists,
 }
 
 #[derive(Debug)]
 enum Finder {
-    Equal(HashMap<Box<[u8]>, u32>),
+    Equal(Texts),
     Prefix(Prefixes),
     Suffix(Prefixes),
-    /// Most values contain nothing: a vectorized search for any constant tells that first, where there is one.
-    Contains(Option<Box<packed::Searcher>>, Box<AhoCorasick>),
+    Contains(Search),
+}
+
+/// Finds all constants within a value. Most values contain none, and something quicker tells that first.
+#[derive(Debug)]
+struct Search {
+    automaton: Box<AhoCorasick>,
+    /// Tells it with vectors, where there is one and a value is long enough for it.
+    packed: Option<Box<packed::Searcher>>,
+    /// One byte of each constant, which is seldom in other texts: tells it of short values.
+    rare: Bytes,
+}
+
+/// A set of bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Bytes([u64; 4]);
+
+impl Bytes {
+    const ALL: Self = Self([u64::MAX; 4]);
+
+    fn insert(&mut self, byte: u8) {
+        self.0.get_mut(usize::from(byte >> 6)).into_iter().for_each(|word| *word |= 1 << (byte & 63));
+    }
+
+    fn has(&self, byte: u8) -> bool {
+        self.0.get(usize::from(byte >> 6)).is_some_and(|word| word >> (byte & 63) & 1 != 0)
+    }
+}
+
+/// Many short lists in one vector: list `n` goes from `starts[n]` to `starts[n + 1]`.
+#[derive(Debug)]
+pub(super) struct Lists {
+    starts: Vec<u32>,
+    items: Vec<u32>,
+}
+
+impl Lists {
+    /// Of lists in order; `None` if they are too long.
+    pub(super) fn new(lists: impl Iterator<Item = Vec<u32>>) -> Option<Self> {
+        let (mut starts, mut items) = (vec![0], Vec::new());
+        for list in lists {
+            items.extend(list);
+            starts.push(u32::try_from(items.len()).ok()?);
+        }
+        Some(Self { starts, items })
+    }
+
+    /// A list; empty if there is none of this number.
+    pub(super) fn of(&self, number: u32) -> &[u32] {
+        let at = |number: usize| self.starts.get(number).map(|start| *start as usize);
+        let range = at(number as usize).zip(at((number as usize).saturating_add(1)));
+        range.and_then(|(start, end)| self.items.get(start..end)).unwrap_or_default()
+    }
+
+    fn len(&self) -> usize {
+        self.starts.len() - 1
+    }
 }
 
 /// Calls `each` with the bytes by which a value is looked up: text as it is, numbers as 16 bytes.
@@ -59,62 +113,126 @@ impl Index {
     /// Of constants and the predicates that name them; none is empty. `None` if there are too many to look for.
     pub(super) fn new(kind: Kind, constants: HashMap<Vec<u8>, Vec<u32>>) -> Option<Self> {
         let mut constants: Vec<_> = constants.into_iter().collect();
-        if kind == Kind::Suffix {
-            for (constant, _) in &mut constants {
+        for (constant, named_by) in &mut constants {
+            named_by.sort_unstable();
+            if kind == Kind::Suffix {
                 constant.reverse();
             }
         }
         constants.sort();
-        let (mut starts, mut predicates) = (vec![0], Vec::new());
-        for (_, named_by) in &constants {
-            predicates.extend_from_slice(named_by);
-            starts.push(u32::try_from(predicates.len()).ok()?);
-        }
-        let texts: Vec<Vec<u8>> = constants.into_iter().map(|(constant, _)| constant).collect();
+        let (texts, named_by): (Vec<_>, Vec<_>) = constants.into_iter().unzip();
         let finder = match kind {
-            Kind::Equal => Finder::Equal(
-                texts.into_iter().zip(0..).map(|(text, number)| (text.into_boxed_slice(), number)).collect(),
-            ),
+            Kind::Equal => Finder::Equal(Texts::new(texts)),
             Kind::Prefix => Finder::Prefix(Prefixes::new(texts)),
             Kind::Suffix => Finder::Suffix(Prefixes::new(texts)),
-            Kind::Contains | Kind::ContainsIgnoringCase => {
-                let bytes: usize = texts.iter().map(Vec::len).sum();
-                let automaton = AhoCorasickBuilder::new()
-                    .match_kind(MatchKind::Standard)
-                    // Values are short: looking for a place to begin takes longer than to begin.
-                    .prefilter(false)
-                    .ascii_case_insensitive(kind == Kind::ContainsIgnoringCase)
-                    // The fastest, where its memory is bounded: some hundred bytes for each byte of a constant.
-                    .kind((bytes <= MAX_DFA_BYTES).then_some(AhoCorasickKind::DFA))
-                    .build(&texts);
-                let exact = kind == Kind::Contains && texts.len() <= MAX_PACKED;
-                let packed = if exact { packed::Searcher::new(&texts).map(Box::new) } else { None };
-                Finder::Contains(packed, Box::new(automaton.ok()?))
-            }
+            Kind::Contains | Kind::ContainsIgnoringCase => Finder::Contains(Search::new(kind, &texts)?),
         };
-        Some(Self { finder, starts, predicates })
+        Some(Self { finder, predicates: Lists::new(named_by.into_iter())? })
     }
 
-    /// Calls `on_hit` for each predicate that holds for a value; for some more than once.
+    /// How many constants there are.
+    pub(super) fn len(&self) -> usize {
+        self.predicates.len()
+    }
+
+    /// The predicates that name a constant.
+    pub(super) fn named_by(&self, constant: u32) -> &[u32] {
+        self.predicates.of(constant)
+    }
+
+    /// Whether a predicate names a constant.
+    pub(super) fn is_named(&self, constant: u32, predicate: u32) -> bool {
+        self.named_by(constant).binary_search(&predicate).is_ok()
+    }
+
+    /// Calls `on_hit` for each constant that is found in a value; for some more than once.
     pub(super) fn lookup(&self, bytes: &[u8], on_hit: &mut impl FnMut(u32)) {
-        let mut hit = |constant: u32| {
-            let at = |number: u32| self.starts.get(number as usize).map_or(0, |start| *start as usize);
-            let predicates = self.predicates.get(at(constant)..at(constant + 1));
-            predicates.unwrap_or_default().iter().for_each(|predicate| on_hit(*predicate));
-        };
         match &self.finder {
-            Finder::Equal(constants) => constants.get(bytes).copied().into_iter().for_each(hit),
-            Finder::Prefix(prefixes) => prefixes.lookup(bytes, false, &mut hit),
-            Finder::Suffix(prefixes) => prefixes.lookup(bytes, true, &mut hit),
-            Finder::Contains(packed, automaton) => {
-                if packed.as_ref().is_some_and(|packed| packed.find(bytes).is_none()) {
-                    return;
-                }
-                for found in automaton.find_overlapping_iter(bytes) {
-                    hit(found.pattern().as_u32());
-                }
+            Finder::Equal(texts) => texts.find(bytes).into_iter().for_each(on_hit),
+            Finder::Prefix(prefixes) => prefixes.lookup(bytes, false, on_hit),
+            Finder::Suffix(prefixes) => prefixes.lookup(bytes, true, on_hit),
+            Finder::Contains(search) => search.lookup(bytes, on_hit),
+        }
+    }
+}
+
+impl Search {
+    fn new(kind: Kind, texts: &[Vec<u8>]) -> Option<Self> {
+        let bytes: usize = texts.iter().map(Vec::len).sum();
+        let automaton = AhoCorasickBuilder::new()
+            .match_kind(MatchKind::Standard)
+            // Values are short: looking for a place to begin takes longer than to begin.
+            .prefilter(false)
+            .ascii_case_insensitive(kind == Kind::ContainsIgnoringCase)
+            // The fastest, where its memory is bounded: some hundred bytes for each byte of a constant.
+            .kind((bytes <= MAX_DFA_BYTES).then_some(AhoCorasickKind::DFA))
+            .build(texts)
+            .ok()?;
+        let exact = kind == Kind::Contains && texts.len() <= MAX_PACKED;
+        let packed = if exact { packed::Searcher::new(texts).map(Box::new) } else { None };
+        let mut rare = Bytes::default();
+        for byte in texts.iter().filter_map(|text| text.iter().copied().min_by_key(|byte| commonness(*byte))) {
+            rare.insert(byte.to_ascii_lowercase());
+            rare.insert(byte.to_ascii_uppercase());
+        }
+        Some(Self { automaton: Box::new(automaton), packed, rare })
+    }
+
+    fn lookup(&self, bytes: &[u8], on_hit: &mut impl FnMut(u32)) {
+        let has_none = match self.packed.as_ref().filter(|packed| bytes.len() >= packed.minimum_len()) {
+            Some(packed) => packed.find(bytes).is_none(),
+            None => !bytes.iter().any(|byte| self.rare.has(*byte)),
+        };
+        if !has_none {
+            for found in self.automaton.find_overlapping_iter(bytes) {
+                on_hit(found.pattern().as_u32());
             }
         }
+    }
+}
+
+/// How common a byte is in paths and command lines, as an order.
+const fn commonness(byte: u8) -> u8 {
+    match byte {
+        b'/' | b' ' => 3,
+        b'a'..=b'z' => 2,
+        b'0'..=b'9' | b'-' | b'.' => 1,
+        _ => 0,
+    }
+}
+
+/// Texts of which a value may equal one. Where they are few, length and ends of nearly any other value tell that it is none,
+/// which spares the hash.
+#[derive(Debug)]
+struct Texts {
+    numbers: HashMap<Box<[u8]>, u32>,
+    /// A bit for each kind of length and ends that there is among them.
+    shapes: [u64; Self::SHAPES / 64],
+}
+
+impl Texts {
+    const SHAPES: usize = 512;
+
+    fn new(texts: Vec<Vec<u8>>) -> Self {
+        let mut shapes = [0; Self::SHAPES / 64];
+        for text in &texts {
+            let (word, bit) = Self::shape(text);
+            shapes.get_mut(word).into_iter().for_each(|word| *word |= bit);
+        }
+        Self { numbers: texts.into_iter().map(Vec::into_boxed_slice).zip(0..).collect(), shapes }
+    }
+
+    /// The bit for a text: its word, and its place in there.
+    fn shape(text: &[u8]) -> (usize, u64) {
+        let end = |byte: Option<&u8>| byte.copied().map_or(0, usize::from);
+        let number = text.len().wrapping_mul(31) ^ end(text.first()) << 1 ^ end(text.last()) << 3;
+        (number % Self::SHAPES / 64, 1 << (number % 64))
+    }
+
+    fn find(&self, text: &[u8]) -> Option<u32> {
+        let (word, bit) = Self::shape(text);
+        let may_be = self.shapes.get(word).is_some_and(|shapes| shapes & bit != 0);
+        if may_be { self.numbers.get(text).copied() } else { None }
     }
 }
 
@@ -134,6 +252,8 @@ struct Prefixes {
     heads: Vec<u64>,
     /// For each text the longest other one that it begins with.
     parents: Vec<Option<u32>>,
+    /// Their second bytes, which tell most paths apart; all if a text has none.
+    seconds: Bytes,
 }
 
 impl Prefixes {
@@ -149,11 +269,22 @@ impl Prefixes {
             chain.push(number);
         }
         let heads = texts.iter().map(|text| head(text, false)).collect();
-        Self { texts, heads, parents }
+        let mut seconds = Bytes::default();
+        for text in &texts {
+            match text.get(1) {
+                Some(byte) => seconds.insert(*byte),
+                None => seconds = Bytes::ALL,
+            }
+        }
+        Self { texts, heads, parents, seconds }
     }
 
     /// `reversed` if the texts were, so that the value is to be.
     fn lookup(&self, value: &[u8], reversed: bool, hit: &mut impl FnMut(u32)) {
+        let second = if reversed { value.iter().nth_back(1) } else { value.get(1) };
+        if !second.map_or(self.seconds == Bytes::ALL, |byte| self.seconds.has(*byte)) {
+            return;
+        }
         let head = head(value, reversed);
         let from = self.heads.partition_point(|other| *other < head);
         let alike = self.heads.get(from..).unwrap_or_default().partition_point(|other| *other == head);
@@ -180,13 +311,21 @@ impl Prefixes {
 
 /// The first eight bytes, or the last ones from the end, with zeros behind a shorter text.
 fn head(text: &[u8], reversed: bool) -> u64 {
-    let mut bytes = [0; 8];
-    if reversed {
-        bytes.iter_mut().zip(text.iter().rev()).for_each(|(to, from)| *to = *from);
+    let whole = if reversed {
+        text.last_chunk().map(|bytes| u64::from_le_bytes(*bytes))
     } else {
-        bytes.iter_mut().zip(text).for_each(|(to, from)| *to = *from);
-    }
-    u64::from_be_bytes(bytes)
+        text.first_chunk().map(|bytes| u64::from_be_bytes(*bytes))
+    };
+    whole.unwrap_or_else(|| {
+        let mut bytes = [0; 8];
+        let copy = |(to, from): (&mut u8, &u8)| *to = *from;
+        if reversed {
+            bytes.iter_mut().zip(text.iter().rev()).for_each(copy);
+        } else {
+            bytes.iter_mut().zip(text).for_each(copy);
+        }
+        u64::from_be_bytes(bytes)
+    })
 }
 
 fn shared_len(text: &[u8], value: &[u8], reversed: bool) -> usize {
@@ -206,7 +345,8 @@ mod tests {
     fn hits(kind: Kind, constants: &[String], value: &[u8]) -> Vec<u32> {
         let named = constants.iter().zip(0..).map(|(c, n)| (c.as_bytes().to_vec(), vec![n])).collect();
         let mut found = Vec::new();
-        Index::new(kind, named).unwrap().lookup(value, &mut |predicate| found.push(predicate));
+        let index = Index::new(kind, named).unwrap();
+        index.lookup(value, &mut |constant| found.extend_from_slice(index.named_by(constant)));
         found.sort_unstable();
         found.dedup();
         found

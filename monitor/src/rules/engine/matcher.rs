@@ -269,7 +269,11 @@ fn is_ordered(operator: Operator, value: &Value<'_>, constant: &Constant) -> boo
 
 /// `part` is in lower case.
 fn contains_ignoring_case(text: &[u8], part: &[u8]) -> bool {
-    part.is_empty() || text.windows(part.len()).any(|window| window.eq_ignore_ascii_case(part))
+    let Some((first, rest)) = part.split_first() else { return true };
+    memchr::memchr2_iter(*first, first.to_ascii_uppercase(), text).any(|at| {
+        let behind = text.get(at + 1..).and_then(|behind| behind.get(..rest.len()));
+        behind.is_some_and(|behind| behind.eq_ignore_ascii_case(rest))
+    })
 }
 
 /// A regular expression as RE2's POSIX mode reads it: the whole value must match, a dot does not match a line feed, and `^`

@@ -1,10 +1,10 @@
 //! The rules of one class of event types as programs over shared predicates.
 
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 
 use super::{
     Watch,
-    index::{Index, with_key},
+    index::{Index, Lists, with_key},
     matcher::{Matcher, compare},
 };
 use crate::{
@@ -27,7 +27,7 @@ pub(super) struct Step {
 /// Something asked of an event, at most once.
 #[derive(Debug)]
 pub(super) enum Predicate {
-    /// It holds if the index finds it.
+    /// It holds if a lookup finds one of its constants.
     Indexed(u32),
     /// Of the value in a slot.
     Single(u32, Matcher),
@@ -42,6 +42,8 @@ pub(super) enum Predicate {
 pub(super) struct Lookup {
     pub(super) operand: Asked,
     pub(super) index: Index,
+    /// Where the marks of its constants begin among those of all.
+    pub(super) first_mark: usize,
 }
 
 #[derive(Debug)]
@@ -72,8 +74,6 @@ pub(super) struct Plan {
     pub(super) guards: Vec<Guard>,
     /// Predicates that choose rules by themselves.
     pub(super) gates: Vec<(Literal, Vec<u32>)>,
-    /// Rules that a predicate found by a lookup guards.
-    pub(super) guarded: Vec<Vec<u32>>,
 }
 
 /// A predicate, and whether it is to hold or not.
@@ -89,6 +89,8 @@ pub(super) struct Guard {
     pub(super) lookup: u32,
     /// What must be for any of its rules to hold, cheap to ask: one of these, all of it. None if there is nothing.
     pub(super) conditions: Vec<Vec<Literal>>,
+    /// For each constant of the lookup the rules that it chooses.
+    pub(super) rules: Lists,
 }
 
 /// What is known of the current event. A mark is of this event if it carries its stamp: nothing is reset between events.
@@ -97,15 +99,19 @@ struct Scratch {
     stamp: u32,
     /// For each predicate, twice the stamp of the event that it was decided for, and one more if it held.
     decided: Vec<u32>,
-    looked_up: Vec<u32>,
+    /// For each lookup the stamp of the event that it was made for, and where in `found` its constants are.
+    looked_up: Vec<(u32, Range<usize>)>,
+    /// Constants that lookups found.
+    found: Vec<u32>,
+    /// For each constant of each lookup the stamp of the event that it was found for.
+    marks: Vec<u32>,
+    /// For each slot the stamp of the event that it was filled for, and where among the values.
+    filled: Vec<(u32, usize)>,
     chosen: Vec<u32>,
     candidates: Vec<u32>,
     /// Room for values, empty between events.
-    values: Vec<Slot<'static>>,
+    values: Vec<Option<Value<'static>>>,
 }
-
-/// A value that was asked for, or not yet.
-type Slot<'e> = Option<Option<Value<'e>>>;
 
 /// Compiled rules of one class of event types.
 #[derive(Debug)]
@@ -123,7 +129,9 @@ impl Program {
     pub(super) fn new(plan: Plan) -> Self {
         let scratch = Scratch {
             decided: vec![0; plan.predicates.len()],
-            looked_up: vec![0; plan.lookups.len()],
+            looked_up: vec![(0, 0..0); plan.lookups.len()],
+            marks: vec![0; plan.lookups.iter().map(|lookup| lookup.index.len()).sum()],
+            filled: vec![(0, 0); plan.operands.len()],
             chosen: vec![0; plan.rules.len()],
             ..Scratch::default()
         };
@@ -142,11 +150,9 @@ impl Program {
             return;
         }
         scratch.begin();
-        let mut values: Vec<Slot<'_>> = std::mem::take(&mut scratch.values);
-        values.resize_with(plan.operands.len(), || None);
-        let mut evaluation = Evaluation { plan, scratch, values, event, choosing: true };
+        let values = std::mem::take(&mut scratch.values);
+        let mut evaluation = Evaluation { plan, scratch, values, event };
         evaluation.choose();
-        evaluation.choosing = false;
         evaluation.run(watch, on_match);
         let mut values = evaluation.values;
         values.clear();
@@ -158,12 +164,15 @@ impl Program {
 impl Scratch {
     fn begin(&mut self) {
         self.candidates.clear();
+        self.found.clear();
         self.stamp += 1;
         if self.stamp >= u32::MAX / 2 {
             self.stamp = 1;
-            for marks in [&mut self.decided, &mut self.looked_up, &mut self.chosen] {
+            for marks in [&mut self.decided, &mut self.marks, &mut self.chosen] {
                 marks.fill(0);
             }
+            self.looked_up.fill((0, 0..0));
+            self.filled.fill((0, 0));
         }
     }
 
@@ -174,10 +183,18 @@ impl Scratch {
         }
     }
 
-    fn decide(&mut self, predicate: u32, holds: bool) {
-        if let Some(mark) = self.decided.get_mut(predicate as usize) {
-            *mark = self.stamp << 1 | u32::from(holds);
-        }
+    /// Notes the constants of a lookup that a value has.
+    fn find(&mut self, lookup: &Lookup, value: &Value<'_>) {
+        let Self { stamp, marks, found, .. } = self;
+        let marks = marks.get_mut(lookup.first_mark..).unwrap_or_default();
+        with_key(value, |key| {
+            lookup.index.lookup(key, &mut |constant| {
+                if let Some(mark) = marks.get_mut(constant as usize).filter(|mark| **mark != *stamp) {
+                    *mark = *stamp;
+                    found.push(constant);
+                }
+            });
+        });
     }
 }
 
@@ -185,10 +202,8 @@ impl Scratch {
 struct Evaluation<'e, 's, F: ?Sized> {
     plan: &'e Plan,
     scratch: &'s mut Scratch,
-    values: Vec<Slot<'e>>,
+    values: Vec<Option<Value<'e>>>,
     event: &'e F,
-    /// Whether lookups choose rules. Later they only answer: what could hold has been chosen.
-    choosing: bool,
 }
 
 impl<'e, F: Fields + ?Sized> Evaluation<'e, '_, F> {
@@ -198,16 +213,16 @@ impl<'e, F: Fields + ?Sized> Evaluation<'e, '_, F> {
         plan.always.iter().for_each(|rule| self.scratch.choose(*rule));
         for (literal, rules) in &plan.gates {
             if self.is(*literal) {
-                for rule in rules {
-                    self.scratch.choose(*rule);
-                }
+                rules.iter().for_each(|rule| self.scratch.choose(*rule));
             }
         }
-        for Guard { lookup, conditions } in &plan.guards {
-            let mut any = conditions.is_empty();
-            any = any || conditions.iter().any(|all| all.iter().all(|literal| self.is(*literal)));
-            if any {
-                self.look_up(*lookup);
+        for Guard { lookup, conditions, rules } in &plan.guards {
+            let can_hold = |all: &Vec<Literal>| all.iter().all(|literal| self.is(*literal));
+            if conditions.is_empty() || conditions.iter().any(can_hold) {
+                for at in self.look_up(*lookup) {
+                    let constant = self.scratch.found.get(at).copied().unwrap_or(u32::MAX);
+                    rules.of(constant).iter().for_each(|rule| self.scratch.choose(*rule));
+                }
             }
         }
         self.scratch.candidates.sort_unstable();
@@ -234,36 +249,48 @@ impl<'e, F: Fields + ?Sized> Evaluation<'e, '_, F> {
         self.holds(literal.predicate) == literal.wanted
     }
 
+    #[inline]
     fn holds(&mut self, predicate: u32) -> bool {
-        let at = predicate as usize;
-        let mark = self.scratch.decided.get(at).copied().unwrap_or(0);
-        if mark >> 1 == self.scratch.stamp {
-            return mark & 1 != 0;
-        }
-        let plan = self.plan;
-        let holds = match plan.predicates.get(at) {
-            Some(Predicate::Indexed(lookup)) => {
-                self.look_up(*lookup);
-                return self.scratch.decided.get(at).is_some_and(|mark| mark >> 1 == self.scratch.stamp);
-            }
+        let mark = self.scratch.decided.get(predicate as usize).copied().unwrap_or(0);
+        if mark >> 1 == self.scratch.stamp { mark & 1 != 0 } else { self.decide(predicate) }
+    }
+
+    fn decide(&mut self, predicate: u32) -> bool {
+        let holds = match self.plan.predicates.get(predicate as usize) {
+            Some(Predicate::Indexed(lookup)) => self.is_found(*lookup, predicate),
             Some(Predicate::Single(slot, matcher)) => self.value(*slot).is_some_and(|value| matcher.accepts(value)),
             Some(Predicate::Several(operand, matcher, all)) => self.several(operand, matcher, *all),
             Some(Predicate::Compared(left, operator, right)) => self.compared(*left, *operator, *right),
             None => false,
         };
-        self.scratch.decide(predicate, holds);
+        if let Some(mark) = self.scratch.decided.get_mut(predicate as usize) {
+            *mark = self.scratch.stamp << 1 | u32::from(holds);
+        }
         holds
     }
 
+    /// Whether a lookup finds a constant that a predicate names.
+    fn is_found(&mut self, lookup: u32, predicate: u32) -> bool {
+        let found = self.look_up(lookup);
+        let Some(Lookup { index, .. }) = self.plan.lookups.get(lookup as usize) else { return false };
+        self.scratch.found.get(found).unwrap_or_default().iter().any(|constant| index.is_named(*constant, predicate))
+    }
+
+    /// The value in a slot, extracted when it is first asked for.
     fn value(&mut self, slot: u32) -> Option<&Value<'e>> {
-        value(self.plan, &mut self.values, self.event, slot)
+        let (stamp, at) = self.scratch.filled.get_mut(slot as usize)?;
+        if *stamp != self.scratch.stamp {
+            (*stamp, *at) = (self.scratch.stamp, self.values.len());
+            self.values.push(self.plan.operands.get(slot as usize)?.value(self.event));
+        }
+        self.values.get(*at)?.as_ref()
     }
 
     fn compared(&mut self, left: u32, operator: Operator, right: u32) -> bool {
         if self.value(left).is_none() || self.value(right).is_none() {
             return false;
         }
-        let value = |slot: u32| self.values.get(slot as usize)?.as_ref()?.as_ref();
+        let value = |slot: u32| self.values.get(self.scratch.filled.get(slot as usize)?.1)?.as_ref();
         value(left).zip(value(right)).is_some_and(|(left, right)| compare(operator, left, right))
     }
 
@@ -278,50 +305,34 @@ impl<'e, F: Fields + ?Sized> Evaluation<'e, '_, F> {
         some && (each || !all)
     }
 
-    /// Marks the predicates that an index finds, and chooses the rules that they guard. Once per event: whoever asks first, it
-    /// must not be asked again for the other purpose.
-    fn look_up(&mut self, number: u32) {
-        match self.scratch.looked_up.get_mut(number as usize) {
-            Some(mark) if *mark != self.scratch.stamp => *mark = self.scratch.stamp,
-            _ => return,
-        }
+    /// Looks for the constants of an index, once per event; says where in `found` those are that are there.
+    fn look_up(&mut self, number: u32) -> Range<usize> {
         let plan = self.plan;
-        let Some(Lookup { operand, index }) = plan.lookups.get(number as usize) else { return };
-        match operand {
+        let Some(lookup) = plan.lookups.get(number as usize) else { return 0..0 };
+        match self.scratch.looked_up.get(number as usize) {
+            Some((stamp, found)) if *stamp == self.scratch.stamp => return found.clone(),
+            _ => {}
+        }
+        let first = match &lookup.operand {
             Asked::Slot(slot) => {
-                let Self { scratch, values, event, choosing, .. } = self;
-                if let Some(value) = value(plan, values, *event, *slot) {
-                    find(plan, scratch, index, value, *choosing);
-                }
+                self.value(*slot);
+                let first = self.scratch.found.len();
+                let filled = self.scratch.filled.get(*slot as usize);
+                let value = filled.and_then(|(_, at)| self.values.get(*at)?.as_ref());
+                value.into_iter().for_each(|value| self.scratch.find(lookup, value));
+                first
             }
             Asked::Several(Operand::Field { field, argument }) => {
-                let Self { scratch, event, choosing, .. } = self;
-                event.values(*field, argument, &mut |value| find(plan, scratch, index, &value, *choosing));
+                let first = self.scratch.found.len();
+                self.event.values(*field, argument, &mut |value| self.scratch.find(lookup, &value));
+                first
             }
-            Asked::Several(_) => {}
+            Asked::Several(_) => self.scratch.found.len(),
+        };
+        let found = first..self.scratch.found.len();
+        if let Some(looked_up) = self.scratch.looked_up.get_mut(number as usize) {
+            *looked_up = (self.scratch.stamp, found.clone());
         }
+        found
     }
-}
-
-/// The value in a slot, extracted when it is first asked for.
-fn value<'v, 'e, F: Fields + ?Sized>(
-    plan: &'e Plan,
-    values: &'v mut [Slot<'e>],
-    event: &'e F,
-    slot: u32,
-) -> Option<&'v Value<'e>> {
-    let value = values.get_mut(slot as usize)?;
-    value.get_or_insert_with(|| plan.operands.get(slot as usize)?.value(event)).as_ref()
-}
-
-fn find(plan: &Plan, scratch: &mut Scratch, index: &Index, value: &Value<'_>, choosing: bool) {
-    with_key(value, |key| {
-        index.lookup(key, &mut |predicate| {
-            scratch.decide(predicate, true);
-            if choosing {
-                let rules = plan.guarded.get(predicate as usize);
-                rules.into_iter().flatten().for_each(|rule| scratch.choose(*rule));
-            }
-        });
-    });
 }
