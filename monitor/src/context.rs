@@ -9,6 +9,7 @@ use crate::{
         call::Call,
         schema::{self, Category, Code},
     },
+    pod_security::Breach,
     seccomp::Violation,
     state::{
         State,
@@ -21,6 +22,17 @@ use crate::{
     syscall::{self, Arch},
 };
 use monitor_ebpf::record::header_flag;
+
+/// What rules look at an event for.
+#[derive(Clone, Copy, Debug)]
+pub enum Evidence<'a> {
+    /// Itself.
+    Event,
+    /// What the seccomp detection says.
+    Violation(&'a Violation),
+    /// What the check of a pod says.
+    Breach(&'a Breach),
+}
 
 /// An enriched event.
 pub struct Context<'a> {
@@ -44,6 +56,8 @@ pub struct Context<'a> {
     pub drift: Option<Drift<'a>>,
     /// What the seccomp detection says.
     pub violation: Option<&'a Violation>,
+    /// What the check of the pod says.
+    pub breach: Option<&'a Breach>,
 }
 
 impl<'a> Context<'a> {
@@ -53,19 +67,21 @@ impl<'a> Context<'a> {
         state: &'a State,
         event: &'a Event<'a>,
         number: u64,
-        violation: Option<&'a Violation>,
+        evidence: Evidence<'a>,
         scratch: &'a mut Vec<u8>,
     ) -> Option<Self> {
-        let event_type = match violation {
-            Some(_) => EventType::SECCOMP_VIOLATION,
-            None => event_type(state, event)?,
+        let (event_type, violation, breach) = match evidence {
+            Evidence::Event => (event_type(state, event)?, None, None),
+            Evidence::Violation(violation) => (EventType::SECCOMP_VIOLATION, Some(violation), None),
+            Evidence::Breach(breach) => (EventType::POD_SECURITY, None, Some(breach)),
         };
         // Fields find an event's thread by its number where the event itself has not looked for one.
         let thread = state.thread().or_else(|| state.threads.get(ThreadKey::exact(event.call()?.tid)));
         let descriptor = state.descriptor();
         // The record's own cgroup is the truth at that moment; the process may have been moved since.
         let container = state.containers.get(event.header.cgroup_id);
-        let drift = drift::detect(state, event);
+        // A container's first process may drift, too, but that is another event.
+        let drift = breach.is_none().then(|| drift::detect(state, event)).flatten();
         let path = match &event.body {
             Body::Open(open) => {
                 scratch.clear();
@@ -74,7 +90,7 @@ impl<'a> Context<'a> {
             }
             _ => None,
         };
-        Some(Self { state, event, number, event_type, thread, descriptor, container, path, drift, violation })
+        Some(Self { state, event, number, event_type, thread, descriptor, container, path, drift, violation, breach })
     }
 
     /// When it happened, nanoseconds since 1970.
@@ -87,7 +103,12 @@ impl<'a> Context<'a> {
 
     /// Id of the thread, in the initial pid namespace.
     pub fn tid(&self) -> i64 {
-        self.event.call().map_or_else(|| self.event.header.tid.into(), |call| call.tid)
+        match &self.event.body {
+            Body::Call(call) => call.tid,
+            // The agent's own thread read it.
+            Body::Container(_) => self.thread.map_or(0, |thread| thread.key.tid),
+            _ => self.event.header.tid.into(),
+        }
     }
 
     /// The container that the event is about: empty on the host, `None` where the thread is not known.

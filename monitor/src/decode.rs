@@ -6,9 +6,9 @@
 use monitor_ebpf::{
     for_each_record,
     record::{
-        CgroupAttachRecord, CgroupRecord, EndRecord, ExecRecord, ExitRecord, ForkRecord, Header, Kind, LossRecord,
-        MAX_RECORD_BYTES, OpenRecord, RulesRecord, SeccompCallRecord, SeccompFilterRecord, SessionRecord, SigsysRecord,
-        TaskRecord,
+        CgroupAttachRecord, CgroupRecord, ContainerRecord, EndRecord, ExecRecord, ExitRecord, ForkRecord, Header, Kind,
+        LossRecord, MAX_RECORD_BYTES, OpenRecord, RulesRecord, SeccompCallRecord, SeccompFilterRecord, SessionRecord,
+        SigsysRecord, TaskRecord,
     },
 };
 use thiserror::Error;
@@ -175,6 +175,12 @@ impl<'a> IntoBody<'a> for ExecRecord {
 impl<'a> IntoBody<'a> for CgroupRecord {
     fn body(self, pieces: &mut Pieces<'a>) -> Body<'a> {
         Body::Cgroup(pieces.string(self.path_len))
+    }
+}
+
+impl<'a> IntoBody<'a> for ContainerRecord {
+    fn body(self, pieces: &mut Pieces<'a>) -> Body<'a> {
+        Body::Container(pieces.take(self.document_len))
     }
 }
 

@@ -14,6 +14,7 @@ pub mod agent;
 pub mod capture;
 pub mod cgroup;
 pub mod container;
+pub mod cri;
 pub mod environment;
 pub mod finding;
 pub mod fuzz;

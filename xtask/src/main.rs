@@ -8,6 +8,7 @@ mod cmd;
 mod conformance;
 mod demo;
 mod dist;
+mod manifests;
 mod repository;
 mod root;
 mod run;
@@ -52,6 +53,8 @@ enum Command {
     Conformance(conformance::Args),
     /// Make the tables of event names from the facts about Falco's event schema
     Tables(tables::Args),
+    /// Render the plain manifests from the chart, and check all that Kubernetes reads
+    Manifests(manifests::Args),
     /// Make the release archive and its checksum in target/dist
     Dist,
     #[command(hide = true)]
@@ -69,6 +72,7 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(&args),
         Command::Conformance(args) => conformance::run(&args),
         Command::Tables(args) => tables::run(&args),
+        Command::Manifests(args) => manifests::run(&args),
         Command::Dist => dist::run(),
         Command::BenchLoad(args) => bench::load::run(&args),
     };

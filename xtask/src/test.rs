@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 use crate::{
     build::{self, OBJECT_VARIABLE, Profile},
     cmd::Cmd,
-    conformance, repository, root, setup,
+    conformance, manifests, repository, root, setup,
     steps::Steps,
 };
 
@@ -51,6 +51,7 @@ fn all(steps: &mut Steps, args: &Args) -> Result<()> {
     let outcomes = [
         steps.run("tests", || tests(&environment, args)),
         steps.run("documentation tests", || environment.test("--doc", args).run()),
+        steps.run("manifests", manifests::test),
         steps.run("conformance", || conformance::test(&build::agent_path(Profile::Dev))),
     ];
     outcomes.into_iter().collect()

@@ -5,6 +5,7 @@
 
 pub mod address;
 pub mod call;
+pub mod capability;
 pub mod field;
 pub mod listed;
 pub mod names;
@@ -60,6 +61,8 @@ pub enum Body<'a> {
     Exit(ExitRecord),
     /// A cgroup and its path.
     Cgroup(&'a [u8]),
+    /// What a container's runtime was told, as a document.
+    Container(&'a [u8]),
     /// A task moved to another cgroup.
     CgroupAttach(CgroupAttachRecord),
     /// SIGSYS from seccomp.
@@ -187,6 +190,7 @@ event_types! {
     CREAT = "creat";
     SYSCALL = "syscall";
     SECCOMP_VIOLATION = "seccomp_violation";
+    POD_SECURITY = "pod_security";
 }
 
 impl EventType {
@@ -203,6 +207,7 @@ impl EventType {
         Self::OPENAT2,
         Self::CREAT,
         Self::SECCOMP_VIOLATION,
+        Self::POD_SECURITY,
     ];
 
     /// The type of this name, which the compiler looks up.

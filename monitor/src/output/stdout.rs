@@ -113,7 +113,9 @@ fn compact(finding: &Finding, colour: Colour, out: &mut impl Write) -> io::Resul
         Some(container) => {
             let id: String = container.id.chars().take(SHORT_ID).collect();
             write!(out, " {}", Printable(&id).style(paint(Style::new().cyan())))?;
-            if !container.pod_uid.is_empty() {
+            if !container.pod_name.is_empty() {
+                write!(out, " pod={}/{}", Printable(&container.namespace), Printable(&container.pod_name))?;
+            } else if !container.pod_uid.is_empty() {
                 write!(out, " pod={}", Printable(&container.pod_uid))?;
             }
         }

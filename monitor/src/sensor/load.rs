@@ -15,7 +15,7 @@ use monitor_ebpf::{
 use thiserror::Error;
 use zerocopy::IntoBytes as _;
 
-use super::{immediate, offsets, privileges, settings};
+use super::{bundle::Places, immediate, offsets, privileges, settings};
 
 /// Where the kernel describes its types.
 pub const VMLINUX_BTF: &str = "/sys/kernel/btf/vmlinux";
@@ -53,13 +53,21 @@ pub struct Settings {
     pub seccomp: SeccompChoice,
     /// Name of the node, instead of the host name.
     pub node_name: Option<String>,
+    /// Where bundles of containers are.
+    pub places: Places,
     /// Print the programs' own debug lines (needs a build with the feature `bpf-log`).
     pub bpf_log: bool,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { ring_bytes: 8 << 20, seccomp: SeccompChoice::Auto, node_name: None, bpf_log: false }
+        Self {
+            ring_bytes: 8 << 20,
+            seccomp: SeccompChoice::Auto,
+            node_name: None,
+            places: Places::default(),
+            bpf_log: false,
+        }
     }
 }
 
@@ -95,7 +103,7 @@ pub enum SensorError {
         reason: String,
     },
     /// The snapshot failed.
-    #[error("cannot take the snapshot of running tasks: {0}")]
+    #[error("cannot take the snapshot of what runs: {0}")]
     Snapshot(#[from] std::io::Error),
 }
 

@@ -5,6 +5,7 @@
 //! loss) becomes a record in the same stream.
 
 pub mod btf;
+pub mod bundle;
 pub mod features;
 mod immediate;
 pub mod load;
@@ -32,6 +33,7 @@ use crate::{
     record,
     source::{Source, SourceError, Status},
 };
+use bundle::Bundles;
 use load::{Loaded, SensorError, Settings};
 use stats::{Counts, Programs, Stats};
 
@@ -50,6 +52,7 @@ pub struct Sensor {
     last_look: Instant,
     /// Observations that go out before the ring's records.
     observations: VecDeque<Vec<u8>>,
+    bundles: Bundles,
 }
 
 impl Sensor {
@@ -59,9 +62,10 @@ impl Sensor {
         let mut loaded = load::load(settings)?;
         let ring = loaded.ring()?;
         let stats = Stats::new(loaded.counters()?);
-        let observations = snapshot::take(&mut loaded, settings.node_name.as_deref())?.into();
+        let mut bundles = Bundles::start(settings.places.clone())?;
+        let observations = snapshot::take(&mut loaded, settings.node_name.as_deref(), &mut bundles)?.into();
         let reported = stats.read();
-        Ok(Self { loaded: Some(loaded), ring, stats, reported, last_look: Instant::now(), observations })
+        Ok(Self { loaded: Some(loaded), ring, stats, reported, last_look: Instant::now(), observations, bundles })
     }
 
     /// Detaches the programs. What is in the ring can still be drained.
@@ -78,6 +82,11 @@ impl Sensor {
     /// A reader of the counters that lives on its own.
     pub fn stats(&self) -> Stats {
         self.stats.clone()
+    }
+
+    /// How many containers came, and of how many it is known what they are.
+    pub fn containers(&self) -> bundle::Counts {
+        self.bundles.counts()
     }
 
     /// The programs, for looking at what they cost.
@@ -119,11 +128,13 @@ impl Source for Sensor {
         while let Some(record) = self.observations.pop_front() {
             each(&record);
         }
+        self.bundles.late(each);
         let mut taken = 0;
         while taken < BATCH
             && let Some(item) = self.ring.next()
         {
             each(&item);
+            self.bundles.behind(&item, each);
             taken += 1;
         }
         match (taken, &self.loaded) {

@@ -137,6 +137,11 @@ impl Threads {
         Some(leader)
     }
 
+    /// All threads, in no order.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Thread> {
+        self.table.values().map(|thread| &**thread)
+    }
+
     /// All threads, to be changed.
     pub(super) fn all_mut(&mut self) -> impl Iterator<Item = &mut Thread> {
         self.table.values_mut().map(|thread| &mut **thread)

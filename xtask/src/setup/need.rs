@@ -48,6 +48,7 @@ pub(super) static NEEDS: &[Need] = &[
     Need { name: "bpf-linker", group: Group::Build, source: Source::Linker, found: linker },
     Need { name: "runc", group: Group::Test, source: Source::Packages(&["runc"]), found: runc },
     Need { name: "crun", group: Group::Test, source: Source::Packages(&["crun"]), found: crun },
+    Need { name: "containerd", group: Group::Test, source: Source::Packages(&["containerd"]), found: containerd },
     Need { name: "static busybox", group: Group::Test, source: Source::Packages(&["busybox-static"]), found: busybox },
     Need { name: "static libc", group: Group::Test, source: Source::Packages(&["libc6-dev"]), found: static_libc },
     Need { name: "prometheus", group: Group::Test, source: Source::Packages(&["prometheus"]), found: promtool },
@@ -92,6 +93,12 @@ fn runc() -> Option<String> {
 
 fn crun() -> Option<String> {
     runtime("crun")
+}
+
+/// The daemon and its client, which are one package.
+fn containerd() -> Option<String> {
+    Cmd::new("ctr").arg("--version").probe()?;
+    Cmd::new("containerd").arg("--version").probe()
 }
 
 fn promtool() -> Option<String> {
