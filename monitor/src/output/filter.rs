@@ -146,7 +146,7 @@ fields! {
     "observed_time_unix_nano" => observed_time_unix_nano, "kind" => kind, "priority" => priority, "rule" => rule,
     "message" => message, "output_fields" => output_fields, "tags" => tags, "source" => source, "hostname" => hostname,
     "event_number" => event_number, "event_type" => event_type, "process" => process, "container" => container,
-    "drift" => detail, "seccomp" => detail,
+    "drift" => detail, "seccomp" => detail, "pod_security" => detail,
 }
 
 /// What a finding can answer of the rule language's fields.
@@ -345,7 +345,8 @@ mod tests {
 
     #[test]
     fn namespaces_and_times_restrict() {
-        let mut finding = sample::drift(1);
+        // Of a capture of another tool, which has it in output fields alone.
+        let mut finding = Finding { container: None, ..sample::drift(1) };
         finding.output_fields.insert("k8s.ns.name".to_owned(), v1::Value::from("shop"));
         let of = |names: &[&str]| {
             let namespaces = names.iter().map(|name| (*name).to_owned()).collect();
@@ -353,7 +354,8 @@ mod tests {
         };
         assert!(of(&["web", "shop"]).passes(&finding));
         assert!(!of(&["web"]).passes(&finding));
-        assert!(!of(&["web"]).passes(&sample::drift(1)), "where it is not known");
+        assert!(!of(&["web"]).passes(&sample::seccomp(1)), "where it is not known");
+        assert!(of(&["web", "prod"]).passes(&sample::drift(1)) && !of(&["shop"]).passes(&sample::drift(1)));
         let observed = finding.observed_time_unix_nano;
         assert!(Choice::default().between(observed, Some(observed + 1)).passes(&finding));
         assert!(!Choice::default().between(observed + 1, None).passes(&finding));

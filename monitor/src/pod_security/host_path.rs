@@ -44,7 +44,7 @@ pub(super) fn classify(source: &str, pod_uid: &str) -> Option<Kind> {
         return None;
     }
     let leads = |place: &&str| is_at(source, place) || is_at(place, source.trim_end_matches('/'));
-    Some(if SENSITIVE.iter().any(|place| leads(place)) { Kind::Sensitive } else { Kind::Plain })
+    Some(if SENSITIVE.iter().any(leads) { Kind::Sensitive } else { Kind::Plain })
 }
 
 /// Whether a path is this place or below it.
