@@ -112,6 +112,8 @@ records! {
     0x102 => END, "end", EndRecord;
     /// Rules that apply from here on.
     0x103 => RULES, "rules", RulesRecord;
+    /// What a container's runtime was told, from its bundle.
+    0x104 => CONTAINER, "container", ContainerRecord;
     /// System calls that a cgroup's tasks made for the first time.
     0x107 => CALLS_MADE, "calls_made", CallsMadeRecord;
     /// A user of the host.
@@ -621,6 +623,19 @@ plain! {
         pub name_len: u16,
         /// Zero.
         pub reserved: u16,
+    }
+}
+
+plain! {
+    /// What a container's runtime was told. `cgroup_id` of the header is the container's. Tail: `document`, JSON in the layout
+    /// of Falco's container plugin, with the runtime's promises beside it.
+    pub struct ContainerRecord {
+        /// Common part; `ktime_ns` is when it was read.
+        pub header: Header,
+        /// Bytes of the document.
+        pub document_len: u32,
+        /// Zero.
+        pub reserved: u32,
     }
 }
 

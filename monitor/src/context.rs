@@ -9,6 +9,7 @@ use crate::{
         call::Call,
         schema::{self, Category, Code},
     },
+    pod_security::Breach,
     seccomp::Violation,
     state::{
         State,
@@ -19,6 +20,17 @@ use crate::{
         writer::Writer,
     },
 };
+
+/// What rules look at an event for.
+#[derive(Clone, Copy, Debug)]
+pub enum Evidence<'a> {
+    /// Itself.
+    Event,
+    /// What the seccomp detection says.
+    Violation(&'a Violation),
+    /// What the check of a pod says.
+    Breach(&'a Breach),
+}
 
 /// An enriched event.
 pub struct Context<'a> {
@@ -40,16 +52,19 @@ pub struct Context<'a> {
     pub drift: Option<Drift<'a>>,
     /// What the seccomp detection says.
     pub violation: Option<&'a Violation>,
+    /// What the check of the pod says.
+    pub breach: Option<&'a Breach>,
 }
 
 impl<'a> Context<'a> {
     /// Puts it together; `None` for records that are not events to rules.
-    pub fn new(state: &'a State, event: &'a Event<'a>, number: u64, violation: Option<&'a Violation>) -> Option<Self> {
-        let event_type = match violation {
-            Some(_) => EventType::SECCOMP_VIOLATION,
-            None => event_type(event)?,
+    pub fn new(state: &'a State, event: &'a Event<'a>, number: u64, evidence: Evidence<'a>) -> Option<Self> {
+        let event_type = match evidence {
+            Evidence::Event => event_type(event)?,
+            Evidence::Violation(_) => EventType::SECCOMP_VIOLATION,
+            Evidence::Breach(_) => EventType::POD_SECURITY,
         };
-        Some(Self::of_type(state, event, number, event_type, violation))
+        Some(Self::of_type(state, event, number, event_type, evidence))
     }
 
     /// The same for whoever counts calls: one that a filter judged is a call whatever the verdict.
@@ -58,7 +73,7 @@ impl<'a> Context<'a> {
             Body::SeccompCall(_) => EventType::SYSCALL,
             _ => event_type(event)?,
         };
-        Some(Self::of_type(state, event, number, event_type, None))
+        Some(Self::of_type(state, event, number, event_type, Evidence::Event))
     }
 
     fn of_type(
@@ -66,15 +81,21 @@ impl<'a> Context<'a> {
         event: &'a Event<'a>,
         number: u64,
         event_type: EventType,
-        violation: Option<&'a Violation>,
+        evidence: Evidence<'a>,
     ) -> Self {
+        let (violation, breach) = match evidence {
+            Evidence::Event => (None, None),
+            Evidence::Violation(violation) => (Some(violation), None),
+            Evidence::Breach(breach) => (None, Some(breach)),
+        };
         // Fields find an event's thread by its number where the event itself has not looked for one.
         let thread = state.thread().or_else(|| state.threads.get(ThreadKey::exact(event.call()?.tid)));
         let descriptor = state.descriptor();
         // The record's own cgroup is the truth at that moment; the process may have been moved since.
         let container = state.containers.get(event.header.cgroup_id);
-        let drift = drift::detect(state, event);
-        Self { state, event, number, event_type, thread, descriptor, container, drift, violation }
+        // A container's first process may drift, too, but that is another event.
+        let drift = breach.is_none().then(|| drift::detect(state, event)).flatten();
+        Self { state, event, number, event_type, thread, descriptor, container, drift, violation, breach }
     }
 
     /// When it happened, nanoseconds since 1970.
@@ -87,7 +108,12 @@ impl<'a> Context<'a> {
 
     /// Id of the thread, in the initial pid namespace.
     pub fn tid(&self) -> i64 {
-        self.event.call().map_or_else(|| self.event.header.tid.into(), |call| call.tid)
+        match &self.event.body {
+            Body::Call(call) => call.tid,
+            // The agent's own thread read it.
+            Body::Container(_) => self.thread.map_or(0, |thread| thread.key.tid),
+            _ => self.event.header.tid.into(),
+        }
     }
 
     /// The container that the event is about: empty on the host, `None` where the thread is not known.

@@ -6,9 +6,9 @@
 use monitor_ebpf::{
     for_each_record,
     record::{
-        CallRecord, CallsMadeRecord, CgroupAttachRecord, CgroupRecord, EndRecord, ExecRecord, ExitRecord, ForkRecord,
-        GroupRecord, Header, Kind, LossRecord, MAX_RECORD_BYTES, RulesRecord, SeccompCallRecord, SeccompFilterRecord,
-        SessionRecord, SigsysRecord, SocketFacts, TaskRecord, UserRecord,
+        CallRecord, CallsMadeRecord, CgroupAttachRecord, CgroupRecord, ContainerRecord, EndRecord, ExecRecord,
+        ExitRecord, ForkRecord, GroupRecord, Header, Kind, LossRecord, MAX_RECORD_BYTES, RulesRecord,
+        SeccompCallRecord, SeccompFilterRecord, SessionRecord, SigsysRecord, SocketFacts, TaskRecord, UserRecord,
     },
 };
 use thiserror::Error;
@@ -181,6 +181,12 @@ impl<'a> IntoBody<'a> for ExecRecord {
 impl<'a> IntoBody<'a> for CgroupRecord {
     fn body(self, pieces: &mut Pieces<'a>) -> Body<'a> {
         Body::Cgroup(pieces.string(self.path_len))
+    }
+}
+
+impl<'a> IntoBody<'a> for ContainerRecord {
+    fn body(self, pieces: &mut Pieces<'a>) -> Body<'a> {
+        Body::Container(pieces.take(self.document_len))
     }
 }
 

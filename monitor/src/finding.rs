@@ -280,6 +280,11 @@ mod tests {
                 "runtime": "cri-containerd",
                 "pod_uid": "7b0f2c9e-1111-2222-3333-444455556666",
                 "cgroup_path": "/kubepods.slice/x.scope",
+                "name": "app",
+                "image": "registry.example.com/team/web:1.4",
+                "image_digest": "sha256:2a0c6f1b",
+                "pod_name": "web-0",
+                "namespace": "prod",
             },
             "drift": {
                 "kind": "new_executable",

@@ -13,6 +13,7 @@ pub mod event;
 pub mod finding;
 pub mod output;
 pub mod pipeline;
+pub mod pod_security;
 pub mod proto;
 pub mod record;
 pub mod redact;

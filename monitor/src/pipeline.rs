@@ -8,15 +8,16 @@ use std::{collections::BTreeMap, ops::RangeInclusive};
 use monitor_ebpf::record::LossRecord;
 
 use crate::{
-    context::{self, Context},
+    context::{self, Context, Evidence},
     decode::decode,
     event::{Body, Event, EventType, syscall::Syscall},
+    pod_security,
     proto::v1::{Finding, Priority},
     redact::Redactor,
     report::{Mode, Reporter},
     rules::{Condition, Costs, Rule, RuleSet},
     seccomp::{self, Detector, Released},
-    state::State,
+    state::{State, container::Container},
     syscall::tell::{self, Room},
 };
 
@@ -169,7 +170,7 @@ impl Pipeline {
             let event = Event { header: event.header, body: Body::Call(call) };
             self.state.apply(&event);
             if self.selection.rules.concerns(event_type) {
-                self.evaluate(&event, number, None, emit);
+                self.evaluate(&event, number, Evidence::Event, emit);
             }
         }
         self.room = room;
@@ -187,7 +188,7 @@ impl Pipeline {
         }
         self.is_wanted = is_wanted && !call.state_only;
         if self.is_wanted && self.selection.rules.concerns(event_type) {
-            self.evaluate(event, call.number, None, emit);
+            self.evaluate(event, call.number, Evidence::Event, emit);
         }
         if self.is_wanted {
             self.state.previous_ns = call.ts_ns;
@@ -218,30 +219,46 @@ impl Pipeline {
                 for Released { call, verdict, context: number } in self.seccomp.filter(machine, filter, instructions) {
                     if let Some(violation) = verdict.violation() {
                         let event = Event { header: call.header, body: Body::SeccompCall(call) };
-                        self.evaluate(&event, number, Some(violation), emit);
+                        self.evaluate(&event, number, Evidence::Violation(violation), emit);
                     }
                 }
             }
             Body::SeccompCall(call) => {
                 let verdict = self.seccomp.call(machine, call, number);
                 if let Some(violation) = verdict.as_ref().and_then(seccomp::Verdict::violation) {
-                    self.evaluate(event, number, Some(violation), emit);
+                    self.evaluate(event, number, Evidence::Violation(violation), emit);
                 }
             }
             Body::Sigsys(signal) => self.seccomp.signal(signal),
             Body::Exit(ended) => {
                 let verdict = self.seccomp.exit(machine, ended);
                 if let Some(violation) = verdict.as_ref().and_then(seccomp::Verdict::violation) {
-                    self.evaluate(event, number, Some(violation), emit);
+                    self.evaluate(event, number, Evidence::Violation(violation), emit);
                 }
-                self.evaluate(event, number, None, emit);
+                self.evaluate(event, number, Evidence::Event, emit);
             }
             Body::Rules(rules) => {
                 let before = self.rules_digest.replace(rules.digest);
                 self.summary.rules_changes += u64::from(before.is_some_and(|before| before != rules.digest));
             }
             Body::Loss(loss) => self.lose(event.header.cgroup_id, loss),
-            _ => self.evaluate(event, number, None, emit),
+            _ => {
+                self.evaluate(event, number, Evidence::Event, emit);
+                self.check_pod(event, number, emit);
+            }
+        }
+    }
+
+    /// Holds a container's promises against its first process, once, when that is known.
+    fn check_pod(&mut self, event: &Event<'_>, number: u64, emit: &mut dyn FnMut(Finding)) {
+        let Some(promises) = self.state.take_promises(event) else { return };
+        let containers = &self.state.containers;
+        let id = containers.get(event.header.cgroup_id).map(Container::short_id);
+        let (Some(metadata), Some(thread)) = (id.and_then(|id| containers.metadata(id)), self.state.thread()) else {
+            return;
+        };
+        for breach in pod_security::check(metadata, &promises, &thread.task, &self.state.session) {
+            self.evaluate(event, number, Evidence::Breach(&breach), emit);
         }
     }
 
@@ -261,14 +278,8 @@ impl Pipeline {
         &self.losses
     }
 
-    fn evaluate(
-        &mut self,
-        event: &Event<'_>,
-        number: u64,
-        violation: Option<&seccomp::Violation>,
-        emit: &mut dyn FnMut(Finding),
-    ) {
-        let Some(context) = Context::new(&self.state, event, number, violation) else { return };
+    fn evaluate(&mut self, event: &Event<'_>, number: u64, evidence: Evidence<'_>, emit: &mut dyn FnMut(Finding)) {
+        let Some(context) = Context::new(&self.state, event, number, evidence) else { return };
         if !self.is_wanted {
             return;
         }

@@ -2,8 +2,8 @@
 //! with the rest.
 
 use monitor_ebpf::record::{
-    ABI_VERSION, CallsMadeRecord, CgroupRecord, EndRecord, GroupRecord, Header, Kind, LossRecord, RulesRecord,
-    SessionRecord, TaskRecord, UserRecord, header_flag,
+    ABI_VERSION, CallsMadeRecord, CgroupRecord, ContainerRecord, EndRecord, GroupRecord, Header, Kind, LossRecord,
+    RulesRecord, SessionRecord, TaskRecord, UserRecord, header_flag,
 };
 use monitor_ebpf::settings::Made;
 use zerocopy::{FromZeros as _, Immutable, IntoBytes};
@@ -14,6 +14,8 @@ use crate::event::path::to_components;
 const ARGUMENTS_BYTES: usize = 4095;
 /// Longest path that a task record carries.
 const PATH_BYTES: usize = 4096;
+/// Longest document of a container record. One that is longer is no document when it is cut, so whoever makes it keeps to it.
+pub const DOCUMENT_BYTES: usize = 16 << 10;
 /// Longest plain text of a session record.
 const TEXT_BYTES: usize = 256;
 
@@ -115,6 +117,14 @@ pub fn end(ktime_ns: u64, records: u64) -> Vec<u8> {
 /// Rules that apply to the records behind this one.
 pub fn rules(ktime_ns: u64, digest: [u8; 32], rules: u32) -> Vec<u8> {
     assemble(RulesRecord { header: header(Kind::RULES, ktime_ns), digest, rules, reserved: 0 }, &[])
+}
+
+/// What is known of the container whose cgroup this is.
+pub fn container(ktime_ns: u64, cgroup_id: u64, document: &[u8]) -> Vec<u8> {
+    let document = cut(document, DOCUMENT_BYTES);
+    let header = Header { cgroup_id, ..header(Kind::CONTAINER, ktime_ns) };
+    let document_len = u32::try_from(document.len()).unwrap_or(u32::MAX);
+    assemble(ContainerRecord { header, document_len, reserved: 0 }, &[document])
 }
 
 fn header(kind: Kind, ktime_ns: u64) -> Header {
@@ -339,6 +349,7 @@ pub(crate) mod builder {
             calls_made(12, 7, &Made { native: [1, 0, 0, 0, 0, 0, 0, 1 << 63], compat: [0; 8] }),
             user(12, 1, 2, [b"daemon", b"/usr/sbin", b"/usr/sbin/nologin"]),
             group(13, 2, b"daemon"),
+            container(12, 9, br#"{"container":{"id":"3ad7b26ded6d"}}"#),
         ];
         assert_eq!(all.len(), Kind::ALL.len(), "one record of each kind");
         all

@@ -11,6 +11,7 @@ use crate::{
     seccomp::Violation,
     state::{
         State,
+        container::{Container, metadata::Metadata},
         thread::{Image, Thread, ThreadKey},
         writer::Writer,
     },
@@ -58,6 +59,7 @@ impl Reporter {
         let kind = match detail {
             Some(Detail::Drift(_)) => proto::Kind::Drift,
             Some(Detail::Seccomp(_)) => proto::Kind::SeccompViolation,
+            Some(Detail::PodSecurity(_)) => proto::Kind::PodSecurity,
             None => proto::Kind::RuleMatch,
         };
         proto::Finding {
@@ -75,21 +77,19 @@ impl Reporter {
             hostname: context.state.session.hostname.clone(),
             event_number: context.number,
             event_type: context.event_type.name().to_owned(),
-            process: context.thread.map(|thread| process(context.state, thread, context.event.header.tid)),
-            container: context.container.map(|container| proto::Container {
-                id: container.id.clone(),
-                runtime: container.runtime.clone(),
-                pod_uid: container.pod_uid.clone(),
-                cgroup_path: container.cgroup_path.clone(),
-            }),
+            process: context.thread.map(|thread| process(context.state, thread, id(context.tid()))),
+            container: context.container.map(|container| self::container(context, container)),
             detail,
         }
     }
 }
 
-/// Follows from session, event and rule.
+/// Follows from session, event and rule, and from what a pod was checked for.
 fn replay_uid(context: &Context<'_>, rule: &str) -> Uuid {
-    let name = format!("{}/{}/{rule}", context.state.session.identity, context.number);
+    let mut name = format!("{}/{}/{rule}", context.state.session.identity, context.number);
+    if let Some(breach) = context.breach {
+        name.extend(["/", breach.check, "/", &breach.actual]);
+    }
     Uuid::new_v5(&Uuid::NAMESPACE_OID, name.as_bytes())
 }
 
@@ -148,7 +148,31 @@ fn image_of(state: &State, who: &Who, image: &Image) -> proto::Process {
     }
 }
 
+fn container(context: &Context<'_>, container: &Container) -> proto::Container {
+    let known = context.container_metadata();
+    let known = |value: fn(&Metadata) -> &str| known.map(value).unwrap_or_default().to_owned();
+    proto::Container {
+        id: container.id.clone(),
+        runtime: container.runtime.clone(),
+        pod_uid: container.pod_uid.clone(),
+        cgroup_path: container.cgroup_path.clone(),
+        name: known(|metadata| &metadata.name),
+        image: known(|metadata| &metadata.image),
+        image_digest: known(|metadata| &metadata.image_digest),
+        pod_name: known(|metadata| metadata.label("io.kubernetes.pod.name")),
+        namespace: known(|metadata| metadata.label("io.kubernetes.pod.namespace")),
+    }
+}
+
 fn detail(context: &Context<'_>) -> Option<Detail> {
+    if let Some(breach) = context.breach {
+        return Some(Detail::PodSecurity(proto::PodSecurity {
+            check: breach.check.to_owned(),
+            level: breach.level.into(),
+            field: breach.field.clone(),
+            actual: breach.actual.clone(),
+        }));
+    }
     if let Some(violation) = context.violation {
         return Some(Detail::Seccomp(seccomp(violation)));
     }

@@ -272,7 +272,7 @@ impl Traces {
 }
 
 /// Busybox and its applets, and the workload.
-fn image(root: &Path) -> Result<()> {
+pub(crate) fn image(root: &Path) -> Result<()> {
     for name in ["bin", "proc", "sys", "dev", "tmp", "opt", "root", "etc"] {
         fs::create_dir(root.join(name))?;
     }
@@ -288,6 +288,6 @@ fn image(root: &Path) -> Result<()> {
     Ok(())
 }
 
-fn random_uuid() -> Result<String> {
+pub(crate) fn random_uuid() -> Result<String> {
     Ok(fs::read_to_string("/proc/sys/kernel/random/uuid")?.trim().to_owned())
 }

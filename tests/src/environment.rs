@@ -55,7 +55,13 @@ pub fn can_run_containerd() -> bool {
     ready("root and containerd", missing)
 }
 
-/// Root and BPF, and containers.
+/// Whether a live agent can watch pods of a containerd here. Says so where not, and panics where `CI=true`.
+pub fn can_run_pods() -> bool {
+    let missing = ["containerd", "ctr"].iter().find(|name| !Path::new("/usr/bin").join(name).exists());
+    ready("containerd", missing.map(|name| format!("{name} is not installed"))) && can_run_live_with(Runtime::Runc)
+}
+
+/// A live agent and containers.
 pub fn can_run_live_with(runtime: Runtime) -> bool {
     can_run_live() && can_run_containers(runtime)
 }

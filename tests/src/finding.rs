@@ -101,6 +101,7 @@ pub fn from_message(finding: &v1::Finding) -> Value {
     let detail = match &finding.detail {
         Some(v1::finding::Detail::Drift(detail)) => Some(("drift", drift(detail))),
         Some(v1::finding::Detail::Seccomp(detail)) => Some(("seccomp", seccomp(detail))),
+        Some(v1::finding::Detail::PodSecurity(detail)) => Some(("pod_security", pod_security(detail))),
         None => None,
     };
     if let (Some((name, detail)), Some(members)) = (detail, json.as_object_mut()) {
@@ -147,6 +148,11 @@ fn container(container: &v1::Container) -> Value {
         "runtime": container.runtime,
         "pod_uid": container.pod_uid,
         "cgroup_path": container.cgroup_path,
+        "name": container.name,
+        "image": container.image,
+        "image_digest": container.image_digest,
+        "pod_name": container.pod_name,
+        "namespace": container.namespace,
     })
 }
 
@@ -181,6 +187,15 @@ fn seccomp(seccomp: &v1::SeccompViolation) -> Value {
         "arguments": seccomp.arguments,
         "instruction_pointer": seccomp.instruction_pointer,
         "evidence": seccomp.evidence,
+    })
+}
+
+fn pod_security(breach: &v1::PodSecurity) -> Value {
+    json!({
+        "check": breach.check,
+        "level": word(breach.level().as_str_name(), "POD_SECURITY_LEVEL_"),
+        "field": breach.field,
+        "actual": breach.actual,
     })
 }
 

@@ -25,6 +25,7 @@ use monitor::{
     output::spool::frame::Frames,
     pipeline::{Pipeline, Selection},
     proto::v1::Priority,
+    record,
     report::Mode,
     rules::{
         self, AppendOutput, Condition, Options, RuleSet, Source, Supply, diagnostic::Diagnostic, reference::Reference,
@@ -34,8 +35,9 @@ use monitor::{
         classic::{self, Data, Instruction},
         profile::{self, Abi, Filter, filter::Answer, select::select},
     },
-    sensor::btf::Btf,
+    sensor::{btf::Btf, bundle},
     source::{Source as _, Status},
+    state::State,
     syscall::Arch,
 };
 use prost::Message as _;
@@ -71,7 +73,8 @@ targets!(
     expected_counts,
     subscribe,
     spool,
-    config
+    config,
+    bundle
 );
 
 /// One record from the kernel or a capture.
@@ -79,6 +82,20 @@ pub fn record(bytes: &[u8]) {
     if let Ok(event) = decode(bytes) {
         assert_eq!(event.header.len as usize, bytes.len(), "a record is taken as a whole or not at all");
     }
+}
+
+/// What a runtime was told of a container.
+pub fn bundle(bytes: &[u8]) {
+    let Some(document) = bundle::document(bytes.to_vec()) else { return };
+    assert!(document.len() <= record::DOCUMENT_BYTES);
+    let mut state = State::default();
+    let cgroup = format!("/{}", "0".repeat(64));
+    for record in [record::cgroup(1, 9, cgroup.as_bytes()), record::container(1, 9, &document)] {
+        let Ok(event) = decode(&record) else { panic!("a record of ours is none") };
+        state.apply(&event);
+    }
+    assert_eq!(state.containers.malformed(), 0, "what the sensor says is understood");
+    assert!(state.containers.metadata("000000000000").is_some());
 }
 
 /// A stream of records through the whole flow. Each is preceded by its length in two bytes.

@@ -18,6 +18,7 @@ pub mod cgroup;
 pub mod clock;
 pub mod container;
 pub mod containerd;
+pub mod cri;
 pub mod environment;
 pub mod finding;
 pub mod fuzz;

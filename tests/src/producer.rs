@@ -67,6 +67,11 @@ pub fn finding(sequence: u64) -> Finding {
             id: text("3f2a9c0d1e4b5a69788796a5b4c3d2e1f0f1e2d3c4b5a69788796a5b4c3d2e1f"),
             runtime: text("cri-containerd"),
             pod_uid: text("7b0f2c9e-1111-2222-3333-444455556666"),
+            name: text("app"),
+            image: text("registry.example.com/team/web:1.4"),
+            image_digest: String::new(),
+            pod_name: text("web-0"),
+            namespace: text("prod"),
             cgroup_path: text("/kubepods.slice/kubepods-burstable.slice/cri-containerd-3f2a9c0d1e4b.scope"),
         }),
         detail: Some(Detail::Seccomp(SeccompViolation {

@@ -11,7 +11,15 @@ use crate::{
 };
 
 /// What goes along with the binary, where the repository has it.
-const FILES: &[&str] = &["LICENSE", "README.md", "monitor/rules/monitor_rules.yaml", "deploy/daemonset.yaml"];
+const FILES: &[&str] = &[
+    "LICENSE",
+    "README.md",
+    "monitor/rules/monitor_rules.yaml",
+    "monitor/rules/pod_security.yaml",
+    "monitor/rules/aks.yaml",
+    "deploy/manifests/monitor.yaml",
+    "deploy/systemd/monitor.service",
+];
 
 /// Builds `target/dist/monitor-VERSION-ARCH-linux.tar.gz` and its `.sha256`.
 pub(crate) fn run() -> Result<()> {

@@ -9,6 +9,7 @@ mod conformance;
 mod demo;
 mod dist;
 mod kernels;
+mod manifests;
 mod repository;
 mod root;
 mod run;
@@ -55,6 +56,8 @@ enum Command {
     Conformance(conformance::Args),
     /// Make the tables of event names from the facts about Falco's event schema
     Tables(tables::Args),
+    /// Render the plain manifests from the chart, and check all that Kubernetes reads
+    Manifests(manifests::Args),
     /// Make the release archive and its checksum in target/dist
     Dist,
     #[command(hide = true)]
@@ -73,6 +76,7 @@ fn main() -> ExitCode {
         Command::Kernels(args) => kernels::run(&args),
         Command::Conformance(args) => conformance::run(&args),
         Command::Tables(args) => tables::run(&args),
+        Command::Manifests(args) => manifests::run(&args),
         Command::Dist => dist::run(),
         Command::BenchLoad(args) => bench::load::run(&args),
     };

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 use crate::{
     build::{self, OBJECT_VARIABLE, Profile},
     cmd::Cmd,
-    conformance, kernels, repository, root, setup,
+    conformance, kernels, manifests, repository, root, setup,
     steps::Steps,
 };
 
@@ -69,6 +69,7 @@ fn all(steps: &mut Steps, args: &Args) -> Result<()> {
         steps.run("tests", || tests(&environment, args)),
         steps.run("documentation tests", || environment.test("--doc", args).run()),
         steps.run("other kernels", || kernels::test(&environment.binaries(kernels::TESTS)?)),
+        steps.run("manifests", manifests::test),
         steps.run("conformance", || conformance::test(&build::agent_path(Profile::Dev))),
     ];
     outcomes.into_iter().collect()

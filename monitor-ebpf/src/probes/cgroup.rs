@@ -53,7 +53,8 @@ fn try_cgroup_mkdir(ctx: &BtfTracePointContext) -> Option<()> {
         (*record).reserved = [0; 3];
         let tail = Tail::behind::<CgroupRecord>(scratch);
         (*record).path_len = tail.kernel_str(PATH_BYTES, path);
-        emit::variable(Kind::CGROUP, scratch, tail.len(), Urgency::Normal);
+        // The agent reads the bundle of a new container now: a container that lives for a moment takes it along when it goes.
+        emit::variable(Kind::CGROUP, scratch, tail.len(), Urgency::Alert);
     }
     Some(())
 }

@@ -42,6 +42,9 @@ fn flow(page: &mut Page, status: &AgentStatus) {
     let lost = [("ring_full", total.ring_full), ("unreadable", total.unreadable), ("over_budget", total.over_budget)];
     let lost = lost.map(|(cause, count)| (cause.to_owned(), number(count)));
     page.counter("records_lost", "Records that the kernel could not deliver", by("cause", lost));
+    let containers = status.containers();
+    page.counter("containers", "Containers that came", one(number(containers.containers())));
+    page.counter("containers_identified", "Those whose bundle was read", one(number(containers.identified())));
     page.counter("records_filtered", "Records left out on purpose in the kernel", one(number(total.filtered)));
     let findings = status.findings_by_priority().map(|(priority, count)| (priority.to_owned(), number(count)));
     page.counter("findings", "Findings made", by("priority", findings));

@@ -4,6 +4,7 @@ use std::{
     future::pending,
     io::Write as _,
     os::unix::net::UnixStream,
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -19,7 +20,10 @@ use super::Exit;
 use crate::{
     output::push::Sender,
     rules::Demand,
-    sensor::load::{self, SeccompChoice, Settings},
+    sensor::{
+        bundle::Places,
+        load::{self, SeccompChoice, Settings},
+    },
 };
 
 /// Options of the sensor.
@@ -35,6 +39,12 @@ pub(super) struct SensorArgs {
     /// Name of this node in findings [default: the host name]
     #[arg(long, value_name = "NAME", env = "MONITOR_NODE_NAME")]
     node_name: Option<String>,
+    /// Where the node's root directory is seen: containers' bundles are read below its run/ and var/lib/
+    #[arg(long, value_name = "DIR", env = "MONITOR_HOST_ROOT", default_value = "/")]
+    host_root: PathBuf,
+    /// A directory of containerd's tasks besides the usual ones (NAMESPACE/ID/config.json in it); may be given more than once
+    #[arg(long = "containerd-tasks", value_name = "DIR")]
+    tasks: Vec<PathBuf>,
     /// Print the BPF programs' own debug lines (needs a build with `--bpf-log`)
     #[arg(long)]
     bpf_log: bool,
@@ -49,6 +59,7 @@ impl SensorArgs {
             ring_bytes: self.ring_mib << 20,
             seccomp: self.seccomp,
             node_name: self.node_name.clone(),
+            places: Places { host_root: self.host_root.clone(), tasks: self.tasks.clone() },
             bpf_log: self.bpf_log,
         }
     }

@@ -89,7 +89,14 @@ pub(super) fn run(args: Args) -> Result<Exit> {
     let capture = args.write.as_ref().map(|path| Capture::create(path.clone())).transpose()?;
     let hub = Arc::clone(outputs.hub());
     let node_name = sender.node_name;
-    let status = Arc::new(AgentStatus::new(node_name, outputs.watch(), sensor.stats(), sensor.programs(), in_use));
+    let status = Arc::new(AgentStatus::new(
+        node_name,
+        outputs.watch(),
+        sensor.stats(),
+        sensor.programs(),
+        sensor.containers(),
+        in_use,
+    ));
     let serving = server.start(&hub, &status);
     let format = args.findings.format();
     let printer = Printer::start(format, Colour::of_stdout(), std::io::stdout(), std::io::stderr())?;
@@ -218,9 +225,10 @@ impl Flow {
         if let Some(capture) = self.capture {
             capture.finish();
         }
-        let total = sensor.counts().total();
+        let (total, containers) = (sensor.counts().total(), sensor.containers());
         say(format_args!(
-            "monitor: summary: records={} findings={} lost={} filtered={} unjudged={} misfits={} undecodable={} unprinted={}",
+            "monitor: summary: records={} findings={} lost={} filtered={} unjudged={} misfits={} undecodable={} unprinted={} \
+             containers={} identified={}",
             summary.records,
             summary.findings,
             total.lost(),
@@ -228,7 +236,9 @@ impl Flow {
             summary.unjudged,
             summary.misfits,
             summary.undecodable,
-            printed.lost
+            printed.lost,
+            containers.containers(),
+            containers.identified(),
         ));
         if let Some(error) = printed.error {
             say(format_args!("monitor: stdout: {error}"));

@@ -24,7 +24,10 @@ use crate::{
     proto::v1::{Finding, GetInfoResponse, GetStatusResponse, ListRulesResponse, Priority, RuleInUse},
     record,
     rules::{Costs, RuleSet},
-    sensor::stats::{Counts, Programs, Stats},
+    sensor::{
+        bundle,
+        stats::{Counts, Programs, Stats},
+    },
 };
 
 /// Rules whose findings are counted apart.
@@ -70,6 +73,7 @@ pub(super) struct AgentStatus {
     info: GetInfoResponse,
     stats: Stats,
     programs: Programs,
+    containers: bundle::Counts,
     outputs: OutputStatus,
     by_priority: [AtomicU64; Priority::ALL.len()],
     by_rule: Mutex<HashMap<String, u64>>,
@@ -93,6 +97,7 @@ impl AgentStatus {
         outputs: OutputStatus,
         stats: Stats,
         programs: Programs,
+        containers: bundle::Counts,
         rules: Arc<RulesInUse>,
     ) -> Self {
         let uname = rustix::system::uname();
@@ -107,6 +112,7 @@ impl AgentStatus {
             info,
             stats,
             programs,
+            containers,
             outputs,
             by_priority: [const { AtomicU64::new(0) }; Priority::ALL.len()],
             by_rule: Mutex::default(),
@@ -169,6 +175,11 @@ impl AgentStatus {
     /// The sensor's own counters.
     pub(super) fn sensor_counts(&self) -> Counts {
         self.stats.read()
+    }
+
+    /// Containers that came.
+    pub(super) fn containers(&self) -> &bundle::Counts {
+        &self.containers
     }
 
     /// The programs in the kernel.

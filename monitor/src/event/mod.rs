@@ -5,6 +5,7 @@
 
 pub mod address;
 pub mod call;
+pub mod capability;
 pub mod field;
 pub mod listed;
 pub mod names;
@@ -67,6 +68,8 @@ pub enum Body<'a> {
     Exit(ExitRecord),
     /// A cgroup and its path.
     Cgroup(&'a [u8]),
+    /// What a container's runtime was told, as a document.
+    Container(&'a [u8]),
     /// A task moved to another cgroup.
     CgroupAttach(CgroupAttachRecord),
     /// SIGSYS from seccomp.
@@ -181,6 +184,7 @@ event_types! {
     CREAT = "creat";
     SYSCALL = "syscall";
     SECCOMP_VIOLATION = "seccomp_violation";
+    POD_SECURITY = "pod_security";
 }
 
 impl EventType {
@@ -189,7 +193,7 @@ impl EventType {
 
     /// Whether the sensor can tell of it: records of its own become it ([`crate::context::Context::new`]), or a call does.
     pub fn is_live(self) -> bool {
-        matches!(self, Self::EXECVE | Self::CLONE | Self::PROCEXIT | Self::SECCOMP_VIOLATION)
+        matches!(self, Self::EXECVE | Self::CLONE | Self::PROCEXIT | Self::SECCOMP_VIOLATION | Self::POD_SECURITY)
             || crate::syscall::is_told(self)
     }
 

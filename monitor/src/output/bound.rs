@@ -66,7 +66,13 @@ fn shorten(finding: &mut Finding, text: usize, items: usize) {
                 writer.process.iter_mut().for_each(|writer| process(writer, text, items));
             }
         }
+        Some(Detail::PodSecurity(breach)) => cut(&mut breach.actual, text.max(64)),
         Some(Detail::Seccomp(_)) | None => {}
+    }
+    if let Some(container) = &mut finding.container {
+        for own in [&mut container.name, &mut container.image, &mut container.pod_name, &mut container.namespace] {
+            cut(own, text.max(64));
+        }
     }
 }
 

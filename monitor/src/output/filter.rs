@@ -11,7 +11,7 @@ use crate::{
         field::{Argument, Field, Fields},
         value::{Address, Type, Value},
     },
-    proto::v1::{self, Filter, Finding, Kind, Priority, value},
+    proto::v1::{self, Container, Filter, Finding, Kind, Priority, value},
     rules::{Condition, Supply},
 };
 
@@ -84,6 +84,10 @@ fn holds(condition: &Mutex<Condition>, finding: &Finding) -> bool {
 }
 
 fn namespace(finding: &Finding) -> Option<&str> {
+    let known = finding.container.as_ref().map_or("", |container| &container.namespace);
+    if !known.is_empty() {
+        return Some(known);
+    }
     match finding.output_fields.get("k8s.ns.name")?.value.as_ref()? {
         value::Value::Text(name) => Some(name),
         _ => None,
@@ -142,7 +146,7 @@ fields! {
     "observed_time_unix_nano" => observed_time_unix_nano, "kind" => kind, "priority" => priority, "rule" => rule,
     "message" => message, "output_fields" => output_fields, "tags" => tags, "source" => source, "hostname" => hostname,
     "event_number" => event_number, "event_type" => event_type, "process" => process, "container" => container,
-    "drift" => detail, "seccomp" => detail,
+    "drift" => detail, "seccomp" => detail, "pod_security" => detail,
 }
 
 /// What a finding can answer of the rule language's fields.
@@ -169,6 +173,11 @@ impl Fields for Carried<'_> {
     }
 }
 
+/// What a finding knows of its container; `None` where that is nothing.
+fn of_container(finding: &Finding, value: fn(&Container) -> &str) -> Option<Value<'_>> {
+    finding.container.as_ref().map(value).filter(|value| !value.is_empty()).map(Value::text)
+}
+
 impl Carried<'_> {
     fn own(&self, name: &str) -> Option<Value<'_>> {
         let finding = self.0;
@@ -186,10 +195,11 @@ impl Carried<'_> {
                 return Some(Value::text(id));
             }
             "container.full_id" => return finding.container.as_ref().map(|container| Value::text(&container.id)),
-            "k8s.pod.uid" => {
-                let container = finding.container.as_ref().filter(|container| !container.pod_uid.is_empty());
-                return container.map(|container| Value::text(&container.pod_uid));
-            }
+            "k8s.pod.uid" => return of_container(finding, |container| &container.pod_uid),
+            "k8s.pod.name" => return of_container(finding, |container| &container.pod_name),
+            "k8s.ns.name" => return of_container(finding, |container| &container.namespace),
+            "container.name" => return of_container(finding, |container| &container.name),
+            "container.image" => return of_container(finding, |container| &container.image),
             _ => {}
         }
         let process = finding.process.as_ref()?;
@@ -335,7 +345,8 @@ mod tests {
 
     #[test]
     fn namespaces_and_times_restrict() {
-        let mut finding = sample::drift(1);
+        // Of a capture of another tool, which has it in output fields alone.
+        let mut finding = Finding { container: None, ..sample::drift(1) };
         finding.output_fields.insert("k8s.ns.name".to_owned(), v1::Value::from("shop"));
         let of = |names: &[&str]| {
             let namespaces = names.iter().map(|name| (*name).to_owned()).collect();
@@ -343,7 +354,8 @@ mod tests {
         };
         assert!(of(&["web", "shop"]).passes(&finding));
         assert!(!of(&["web"]).passes(&finding));
-        assert!(!of(&["web"]).passes(&sample::drift(1)), "where it is not known");
+        assert!(!of(&["web"]).passes(&sample::seccomp(1)), "where it is not known");
+        assert!(of(&["web", "prod"]).passes(&sample::drift(1)) && !of(&["shop"]).passes(&sample::drift(1)));
         let observed = finding.observed_time_unix_nano;
         assert!(Choice::default().between(observed, Some(observed + 1)).passes(&finding));
         assert!(!Choice::default().between(observed + 1, None).passes(&finding));

@@ -103,7 +103,10 @@ fn evidence(finding: &Finding) -> Json {
         if let (Some(container), Some(process)) = (&finding.container, shown.as_object_mut()) {
             process.insert(
                 "container".to_owned(),
-                json!({"uid": container.id, "runtime": container.runtime, "pod_uuid": container.pod_uid}),
+                json!({
+                    "uid": container.id, "runtime": container.runtime, "pod_uuid": container.pod_uid,
+                    "name": container.name, "image": {"name": container.image},
+                }),
             );
         }
         evidence.insert("process".to_owned(), shown);

@@ -14,7 +14,8 @@ use tonic::{Request, Status, codec::CompressionEncoding, transport::Channel};
 
 use super::push::batch::Batch;
 use crate::proto::v1::{
-    Container, Drift, Finding, LossReport, Priority, Process, SeccompViolation, Source, Value, finding::Detail, value,
+    Container, Drift, Finding, LossReport, PodSecurity, Priority, Process, SeccompViolation, Source, Value,
+    finding::Detail, value,
 };
 
 /// Sends it; how many records the collector did not take. Those must not be sent again.
@@ -77,6 +78,7 @@ pub fn record(finding: &Finding, epoch: &str) -> LogRecord {
     attributes.extend(categories.map(|tag| text("security_rule.category", tag)));
     attributes.extend(finding.process.iter().flat_map(process));
     attributes.extend(finding.container.iter().flat_map(container));
+    // Findings of captures have them in output fields alone.
     for (field, attribute) in [
         ("k8s.ns.name", "k8s.namespace.name"),
         ("k8s.pod.name", "k8s.pod.name"),
@@ -84,6 +86,7 @@ pub fn record(finding: &Finding, epoch: &str) -> LogRecord {
         ("container.image.repository", "container.image.name"),
     ] {
         if let Some(value::Value::Text(known)) = finding.output_fields.get(field).and_then(|value| value.value.as_ref())
+            && !attributes.iter().any(|known| known.key == attribute)
         {
             attributes.extend(present(attribute, known));
         }
@@ -91,6 +94,7 @@ pub fn record(finding: &Finding, epoch: &str) -> LogRecord {
     match &finding.detail {
         Some(Detail::Drift(detail)) => attributes.extend(drift(detail)),
         Some(Detail::Seccomp(detail)) => attributes.extend(seccomp(detail)),
+        Some(Detail::PodSecurity(detail)) => attributes.extend(pod_security(detail)),
         None => {}
     }
     let fields = finding.output_fields.iter().map(|(name, value)| key(name, any(value)));
@@ -166,6 +170,10 @@ fn container(container: &Container) -> Vec<KeyValue> {
     attributes.extend(present("container.runtime.name", &container.runtime));
     attributes.extend(present("k8s.pod.uid", &container.pod_uid));
     attributes.extend(present("process.linux.cgroup", &container.cgroup_path));
+    attributes.extend(present("container.name", &container.name));
+    attributes.extend(present("container.image.name", &container.image));
+    attributes.extend(present("k8s.pod.name", &container.pod_name));
+    attributes.extend(present("k8s.namespace.name", &container.namespace));
     attributes
 }
 
@@ -182,6 +190,17 @@ fn drift(drift: &Drift) -> Vec<KeyValue> {
         attributes.push(text("monitor.drift.writer.name", &writer.name));
         attributes.push(number("monitor.drift.writer.pid", writer.pid.into()));
     }
+    attributes
+}
+
+fn pod_security(breach: &PodSecurity) -> Vec<KeyValue> {
+    let level = breach.level().as_str_name().trim_start_matches("POD_SECURITY_LEVEL_").to_lowercase();
+    let mut attributes = vec![
+        text("monitor.pod_security.check", &breach.check),
+        text("monitor.pod_security.level", &level),
+        text("monitor.pod_security.actual", &breach.actual),
+    ];
+    attributes.extend(present("monitor.pod_security.field", &breach.field));
     attributes
 }
 

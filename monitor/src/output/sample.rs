@@ -49,6 +49,11 @@ pub(crate) fn drift(sequence: u64) -> Finding {
             runtime: "cri-containerd".to_owned(),
             pod_uid: "7b0f2c9e-1111-2222-3333-444455556666".to_owned(),
             cgroup_path: "/kubepods.slice/x.scope".to_owned(),
+            name: "app".to_owned(),
+            image: "registry.example.com/team/web:1.4".to_owned(),
+            image_digest: "sha256:2a0c6f1b".to_owned(),
+            pod_name: "web-0".to_owned(),
+            namespace: "prod".to_owned(),
         }),
         detail: Some(Detail::Drift(Drift {
             kind: DriftKind::NewExecutable.into(),

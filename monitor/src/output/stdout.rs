@@ -113,7 +113,9 @@ fn compact(finding: &Finding, colour: Colour, out: &mut impl Write) -> io::Resul
         Some(container) => {
             let id: String = container.id.chars().take(SHORT_ID).collect();
             write!(out, " {}", Printable(&id).style(paint(Style::new().cyan())))?;
-            if !container.pod_uid.is_empty() {
+            if !container.pod_name.is_empty() {
+                write!(out, " pod={}/{}", Printable(&container.namespace), Printable(&container.pod_name))?;
+            } else if !container.pod_uid.is_empty() {
                 write!(out, " pod={}", Printable(&container.pod_uid))?;
             }
         }
@@ -260,9 +262,13 @@ mod tests {
     fn compact_says_when_how_bad_where_who_and_what() {
         assert_eq!(
             line(Format::Compact, Colour::Off, &sample::drift(1)),
-            "12:34:56.789 Warning   3f2a9c0d1e4b pod=7b0f2c9e-1111-2222-3333-444455556666 x[4242]: new program run \
-             (path=/tmp/x proc=x) (written by cp[4240])\n"
+            "12:34:56.789 Warning   3f2a9c0d1e4b pod=prod/web-0 x[4242]: new program run (path=/tmp/x proc=x) \
+             (written by cp[4240])\n"
         );
+        let mut unnamed = sample::drift(1);
+        unnamed.container.iter_mut().for_each(|container| container.pod_name.clear());
+        let unnamed = line(Format::Compact, Colour::Off, &unnamed);
+        assert!(unnamed.contains(" pod=7b0f2c9e-1111-2222-3333-444455556666 x[4242]: "), "{unnamed}");
         assert_eq!(
             line(Format::Compact, Colour::Off, &sample::seccomp(1)),
             "12:34:56.789 Notice    host x[4242]: new program run (path=/tmp/x proc=x)\n"
@@ -298,6 +304,7 @@ mod tests {
         }
         if let Some(container) = &mut finding.container {
             (container.id, container.pod_uid) = (hostile.to_owned(), hostile.to_owned());
+            (container.namespace, container.pod_name) = (hostile.to_owned(), hostile.to_owned());
         }
         if let Some(Detail::Drift(Drift { writer: Some(Writer { process: Some(writer), .. }), .. })) =
             &mut finding.detail

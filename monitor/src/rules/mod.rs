@@ -81,7 +81,8 @@ pub const MAX_FILE_BYTES: usize = 16 << 20;
 const MAX_DIAGNOSTICS: usize = 100;
 
 /// The rules that ship with the agent.
-const BUILTIN: &str = include_str!("../../rules/monitor_rules.yaml");
+const BUILTIN: &str =
+    concat!(include_str!("../../rules/monitor_rules.yaml"), "\n", include_str!("../../rules/pod_security.yaml"));
 
 /// What Falco adds to every output unless it is told not to.
 pub const SUGGESTED_OUTPUT: &str = "container_id=%container.id container_name=%container.name \

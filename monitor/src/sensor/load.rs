@@ -15,7 +15,7 @@ use monitor_ebpf::{
 use thiserror::Error;
 use zerocopy::IntoBytes as _;
 
-use super::{immediate, made::MadeMap, offsets, privileges, settings, stats::LossMap};
+use super::{bundle::Places, immediate, made::MadeMap, offsets, privileges, settings, stats::LossMap};
 use crate::rules::Demand;
 
 /// Where the kernel describes its types.
@@ -58,6 +58,8 @@ pub struct Settings {
     pub observe: bool,
     /// Name of the node, instead of the host name.
     pub node_name: Option<String>,
+    /// Where bundles of containers are.
+    pub places: Places,
     /// Print the programs' own debug lines (needs a build with the feature `bpf-log`).
     pub bpf_log: bool,
 }
@@ -70,6 +72,7 @@ impl Default for Settings {
             wanted: Demand::NONE,
             observe: false,
             node_name: None,
+            places: Places::default(),
             bpf_log: false,
         }
     }
@@ -107,7 +110,7 @@ pub enum SensorError {
         reason: String,
     },
     /// The snapshot failed.
-    #[error("cannot take the snapshot of running tasks: {0}")]
+    #[error("cannot take the snapshot of what runs: {0}")]
     Snapshot(#[from] std::io::Error),
 }
 

@@ -5,6 +5,7 @@
 //! loss) becomes a record in the same stream.
 
 pub mod btf;
+pub mod bundle;
 pub mod features;
 mod immediate;
 pub mod load;
@@ -34,6 +35,7 @@ use crate::{
     rules::Demand,
     source::{Source, SourceError, Status},
 };
+use bundle::Bundles;
 use load::{Loaded, SensorError, Settings};
 use made::Made;
 use stats::{Counts, Losses, Programs, Stats};
@@ -57,6 +59,7 @@ pub struct Sensor {
     last_look: Instant,
     /// Observations that go out before the ring's records.
     observations: VecDeque<Vec<u8>>,
+    bundles: Bundles,
 }
 
 impl Sensor {
@@ -68,9 +71,11 @@ impl Sensor {
         let stats = Stats::new(loaded.counters()?);
         let losses = Losses::new(loaded.losses()?);
         let made = if settings.observe { Some(Made::new(loaded.made()?)) } else { None };
-        let observations = snapshot::take(&mut loaded, settings.node_name.as_deref())?.into();
+        let mut bundles = Bundles::start(settings.places.clone())?;
+        let observations = snapshot::take(&mut loaded, settings.node_name.as_deref(), &mut bundles)?.into();
         let reported = stats.read();
-        Ok(Self { loaded: Some(loaded), ring, stats, made, losses, reported, last_look: Instant::now(), observations })
+        let last_look = Instant::now();
+        Ok(Self { loaded: Some(loaded), ring, stats, made, losses, reported, last_look, observations, bundles })
     }
 
     /// Detaches the programs. What is in the ring can still be drained.
@@ -92,6 +97,11 @@ impl Sensor {
     /// A reader of the counters that lives on its own.
     pub fn stats(&self) -> Stats {
         self.stats.clone()
+    }
+
+    /// How many containers came, and of how many it is known what they are.
+    pub fn containers(&self) -> bundle::Counts {
+        self.bundles.counts()
     }
 
     /// The programs, for looking at what they cost.
@@ -141,11 +151,13 @@ impl Source for Sensor {
         while let Some(record) = self.observations.pop_front() {
             each(&record);
         }
+        self.bundles.late(each);
         let mut taken = 0;
         while taken < BATCH
             && let Some(item) = self.ring.next()
         {
             each(&item);
+            self.bundles.behind(&item, each);
             taken += 1;
         }
         match (taken, &self.loaded) {

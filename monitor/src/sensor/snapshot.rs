@@ -10,6 +10,7 @@ use monitor_ebpf::record::{Kind, TaskRecord};
 use zerocopy::FromBytes as _;
 
 use super::{
+    bundle::Bundles,
     ktime_ns,
     load::{Loaded, SensorError},
     realtime_ns,
@@ -31,13 +32,23 @@ const EM_X86_64: u32 = 62;
 const EM_AARCH64: u32 = 183;
 
 /// Takes the snapshot.
-pub(super) fn take(loaded: &mut Loaded, node_name: Option<&str>) -> Result<Vec<Vec<u8>>, SensorError> {
+pub(super) fn take(
+    loaded: &mut Loaded,
+    node_name: Option<&str>,
+    bundles: &mut Bundles,
+) -> Result<Vec<Vec<u8>>, SensorError> {
     let mut records = vec![record::session(&session(node_name))];
     if let Some(root) = cgroup2() {
         cgroups(&root, &mut records);
     }
     users(&fs::read_to_string("/etc/passwd").unwrap_or_default(), &mut records);
     groups(&fs::read_to_string("/etc/group").unwrap_or_default(), &mut records);
+    // In front of the tasks: what a container is, is known before what runs in it.
+    let mut containers = Vec::new();
+    for record in &records {
+        bundles.listed(record, &mut |container| containers.push(container.to_vec()));
+    }
+    records.append(&mut containers);
     let bytes = loaded.tasks()?;
     for chunk in bytes.chunks_exact(size_of::<TaskRecord>()) {
         if let Ok(fixed) = TaskRecord::read_from_bytes(chunk) {

@@ -99,7 +99,12 @@ impl State {
         let header = &event.header;
         match &event.body {
             Body::Session(session) => self.begin(header.ktime_ns, session),
-            Body::Cgroup(path) => self.containers.insert(header.cgroup_id, path),
+            Body::Cgroup(path) => self.cgroup(header.cgroup_id, path),
+            Body::Container(document) => {
+                let thread = self.describe(event, document);
+                self.subject = Subject { thread, ..Subject::default() };
+                return;
+            }
             Body::Task(task) => self.snapshot(header, task),
             Body::Fork(fork) => self.fork(header, fork),
             Body::Exec(exec) => self.exec(header, exec),

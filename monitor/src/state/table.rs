@@ -78,6 +78,10 @@ impl Table {
         self.places.keys().copied()
     }
 
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Thread> {
+        self.threads.iter().flatten().map(|thread| &**thread)
+    }
+
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Thread> {
         self.threads.iter_mut().flatten().map(|thread| &mut **thread)
     }

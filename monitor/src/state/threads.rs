@@ -140,6 +140,11 @@ impl Threads {
         Some(leader)
     }
 
+    /// All threads, in no order.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Thread> {
+        self.table.iter()
+    }
+
     /// All threads, to be changed.
     pub(super) fn all_mut(&mut self) -> impl Iterator<Item = &mut Thread> {
         self.table.iter_mut()

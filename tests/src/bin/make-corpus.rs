@@ -39,6 +39,8 @@ fn main() -> Result<()> {
         }
     }
     write(&corpus, "record", Kind::RULES.name(), &record::rules(1, [7; 32], 3))?;
+    let document = br#"{"container":{"id":"3ad7b26ded6d","name":"app"},"promises":{"uid":0}}"#;
+    write(&corpus, "record", Kind::CONTAINER.name(), &record::container(1, 9, document))?;
     let mut stream = Vec::new();
     for record in &records {
         stream.extend(u16::try_from(record.len())?.to_le_bytes());

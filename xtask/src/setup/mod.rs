@@ -7,6 +7,8 @@ mod apt;
 mod need;
 mod python;
 
+pub(crate) use python::tool as python_tool;
+
 use anyhow::{Result, bail};
 
 use self::need::{NEEDS, Need, Source};
@@ -23,6 +25,9 @@ pub(crate) struct Args {
     /// Install nothing; fail if something is missing
     #[arg(long)]
     check: bool,
+    /// Only what building needs, not what the tests need
+    #[arg(long)]
+    build: bool,
 }
 
 /// What is needed for what. A later group contains the earlier ones.
@@ -36,10 +41,11 @@ pub(crate) enum Group {
 
 /// Installs everything, or only looks.
 pub(crate) fn run(args: &Args) -> Result<()> {
+    let group = if args.build { Group::Build } else { Group::Test };
     if !args.check {
-        return install(Group::Test);
+        return install(group);
     }
-    let missing = survey(Group::Test);
+    let missing = survey(group);
     for need in &missing {
         report("missing", need.name, "run `cargo xtask setup`");
     }

@@ -138,7 +138,9 @@ fn libseccomp() -> Option<String> {
 }
 
 /// Only what it writes for containers is looked at: none is started with it.
+/// The daemon and its client, which are one package.
 fn containerd() -> Option<String> {
+    Cmd::new("ctr").arg("--version").probe()?;
     Cmd::new("containerd").arg("--version").probe()
 }
 

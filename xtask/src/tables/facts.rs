@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 
 /// Events of our own.
-const OWN: &[&str] = &["seccomp_violation"];
+const OWN: &[&str] = &["pod_security", "seccomp_violation"];
 /// What the slots of unused codes are called.
 const UNUSED: &str = "NA";
 /// What stands for nothing.

@@ -10,7 +10,7 @@ use super::{
 };
 
 /// Modules of the agent that do no input or output and read no clock.
-const PURE: &[&str] = &["decode", "event", "state", "rules", "drift", "seccomp"];
+const PURE: &[&str] = &["decode", "event", "state", "rules", "drift", "pod_security", "seccomp"];
 /// What they may not name, what of it they may all the same, and what to do.
 const IMPURE: &[(&str, &[&str])] = &[
     ("std::fs", &[]),

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use super::{Argument, Brackets, Field, Fields as _};
 use crate::{
-    context::Context,
+    context::{Context, Evidence},
     event::{
         Body, Event,
         call::{Call, Params},
@@ -76,7 +76,7 @@ fn with<T>(code: Code, params: &[&[u8]], look: impl FnOnce(&Context<'_>) -> T) -
     };
     let event = Event::unrecorded(TS_NS, TID, Body::Call(call));
     state.apply(&event);
-    look(&Context::new(&state, &event, 1, None).unwrap())
+    look(&Context::new(&state, &event, 1, Evidence::Event).unwrap())
 }
 
 /// A field as rules write it.

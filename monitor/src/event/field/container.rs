@@ -1,6 +1,6 @@
 //! `container.*`: the container that the process is in. Tabular.
 //!
-//! What is known of a container is what a capture tells of it. For a container of which only the id is known all but that is
+//! What is known of a container is what a capture or the sensor tells of it. For a container of which only the id is known all but that is
 //! null; what its runtime left empty is empty text.
 
 use std::{cell::RefCell, fmt::Write as _};
@@ -40,37 +40,37 @@ fields! {
             Some(container) => Some(Value::text(&container.id)),
             None => known(c).map(|m| Value::text(&m.full_id)),
         });
-    "container.name", Text, [CAPTURE], None, "Runtime name, 'host' on host.", "web"
+    "container.name", Text, [], None, "Runtime name, 'host' on host.", "web"
         => known!(|m| Value::text(&m.name));
-    "container.image", Text, [CAPTURE], None, "Image reference.", "registry.example.com/team/web:1.4"
+    "container.image", Text, [], None, "Image reference.", "registry.example.com/team/web:1.4"
         => known!(|m| Value::text(&m.image));
     "container.image.id", Text, [CAPTURE], None, "Image id.", "5b1c9a2e7f10"
         => known!(|m| Value::text(&m.image_id));
-    "container.type", Text, [CAPTURE], None, "Docker lxc libvirt-lxc cri containerd cri-o bpm podman host...", "containerd"
+    "container.type", Text, [], None, "Docker lxc libvirt-lxc cri containerd cri-o bpm podman host...", "containerd"
         => known!(|m| Value::text(m.engine.name()));
-    "container.privileged", Bool, [CAPTURE], None, "Privileged flag.", "true"
+    "container.privileged", Bool, [], None, "Privileged flag.", "true"
         => known!(|m| Value::Bool(m.is_privileged));
-    "container.mounts", Text, [CAPTURE], None, "All mounts, comma separated source:dest:mode:rw:propagation.", "/var/lib/kubelet:/data:rw:true:private"
+    "container.mounts", Text, [], None, "All mounts, comma separated source:dest:mode:rw:propagation.", "/var/lib/kubelet:/data:rw:true:private"
         => known!(|m| Value::owned(m.mounts.iter().map(Mount::text).collect::<Vec<_>>().join(",")));
-    "container.mount", Text, [CAPTURE], Needed, "One mount by index or source pattern (regex search).", "/var/lib/kubelet:/data:rw:true:private"
+    "container.mount", Text, [], Needed, "One mount by index or source pattern (regex search).", "/var/lib/kubelet:/data:rw:true:private"
         => mount!(|mount| Value::owned(mount.text()));
-    "container.mount.source", Text, [CAPTURE], Needed, "Source of mount by index or by destination pattern.", "/var/lib/kubelet"
+    "container.mount.source", Text, [], Needed, "Source of mount by index or by destination pattern.", "/var/lib/kubelet"
         => Source::One(|c, argument| {
             mount(known(c)?, argument, |mount| &mount.destination).map(|mount| Value::text(&mount.source))
         });
-    "container.mount.dest", Text, [CAPTURE], Needed, "Destination of mount by index or by source pattern.", "/data"
+    "container.mount.dest", Text, [], Needed, "Destination of mount by index or by source pattern.", "/data"
         => mount!(|mount| Value::text(&mount.destination));
-    "container.mount.mode", Text, [CAPTURE], Needed, "Mode of mount by index or source pattern.", "rw"
+    "container.mount.mode", Text, [], Needed, "Mode of mount by index or source pattern.", "rw"
         => mount!(|mount| Value::text(&mount.mode));
-    "container.mount.rdwr", Text, [CAPTURE], Needed, "True/false by index or source pattern.", "true"
+    "container.mount.rdwr", Text, [], Needed, "True/false by index or source pattern.", "true"
         => mount!(|mount| Value::text(if mount.is_writable { "true" } else { "false" }));
-    "container.mount.propagation", Text, [CAPTURE], Needed, "Propagation by index or source pattern.", "private"
+    "container.mount.propagation", Text, [], Needed, "Propagation by index or source pattern.", "private"
         => mount!(|mount| Value::text(&mount.propagation));
-    "container.image.repository", Text, [CAPTURE], None, "Image repository.", "registry.example.com/team/web"
+    "container.image.repository", Text, [], None, "Image repository.", "registry.example.com/team/web"
         => known!(|m| Value::text(&m.image_repository));
-    "container.image.tag", Text, [CAPTURE], None, "Image tag.", "1.4"
+    "container.image.tag", Text, [], None, "Image tag.", "1.4"
         => known!(|m| Value::text(&m.image_tag));
-    "container.image.digest", Text, [CAPTURE], None, "Image digest.", "sha256:2a0c6f1b"
+    "container.image.digest", Text, [], None, "Image digest.", "sha256:2a0c6f1b"
         => known!(|m| Value::text(&m.image_digest));
     "container.healthcheck", Text, [DEPRECATED], None, "Deprecated, always null.", "web"
         => Source::Never;
@@ -86,15 +86,15 @@ fields! {
         => known!(|m| Value::text(&m.ip));
     "container.cni.json", Text, [CAPTURE], None, "CNI result text.", "{}"
         => known!(|m| Value::text(&m.cni_json));
-    "container.host_pid", Bool, [CAPTURE], None, "Host pidns.", "true"
+    "container.host_pid", Bool, [], None, "Host pidns.", "true"
         => known!(|m| Value::Bool(m.has_host_pid));
-    "container.host_network", Bool, [CAPTURE], None, "Host netns.", "true"
+    "container.host_network", Bool, [], None, "Host netns.", "true"
         => known!(|m| Value::Bool(m.has_host_network));
-    "container.host_ipc", Bool, [CAPTURE], None, "Host ipcns.", "true"
+    "container.host_ipc", Bool, [], None, "Host ipcns.", "true"
         => known!(|m| Value::Bool(m.has_host_ipc));
-    "container.label", Text, [CAPTURE], Needed, "One label by key.", "web"
+    "container.label", Text, [], Needed, "One label by key.", "web"
         => Source::One(|c, argument| label(&known(c)?.labels, argument));
-    "container.labels", Text, [CAPTURE], None, "All labels k:v comma separated.", "app:web,tier:front"
+    "container.labels", Text, [], None, "All labels k:v comma separated.", "app:web,tier:front"
         => known!(|m| labels(&m.labels));
 }
 
@@ -104,9 +104,8 @@ fn id<'c>(c: &'c Context<'_>) -> Option<Value<'c>> {
         .map(|id| Value::text(if id.is_empty() && c.state.containers.told().is_none() { "host" } else { id }))
 }
 
-/// What a capture tells of the container. The sensor tells nothing, not even of the host.
+/// What a capture, or the sensor, tells of the container.
 pub(super) fn known<'c>(c: &'c Context<'_>) -> Option<&'c Metadata> {
-    c.event.call()?;
     c.container_metadata()
 }
 

@@ -8,17 +8,17 @@ use super::{
 use crate::{context::Context, event::value::Value, state::container::metadata::Metadata};
 
 fields! {
-    "k8s.pod.name", Text, [CAPTURE], None, "Label io.kubernetes.pod.name.", "web-7d4b9c"
+    "k8s.pod.name", Text, [], None, "Label io.kubernetes.pod.name.", "web-7d4b9c"
         => Source::One(|c, _| own_label(c, "io.kubernetes.pod.name"));
-    "k8s.ns.name", Text, [CAPTURE], None, "Label io.kubernetes.pod.namespace.", "default"
+    "k8s.ns.name", Text, [], None, "Label io.kubernetes.pod.namespace.", "default"
         => Source::One(|c, _| own_label(c, "io.kubernetes.pod.namespace"));
     "k8s.pod.id", Text, [], None, "Alias of k8s.pod.uid.", "6a2f4c5e-0b1d-4f3a-9c7e-8d5b2a1f0e3c"
         => Source::One(|c, _| pod_uid(c));
     "k8s.pod.uid", Text, [], None, "Label io.kubernetes.pod.uid.", "6a2f4c5e-0b1d-4f3a-9c7e-8d5b2a1f0e3c"
         => Source::One(|c, _| pod_uid(c));
-    "k8s.pod.sandbox_id", Text, [CAPTURE], None, "Sandbox id, 12 chars.", "77aa02cc10be"
+    "k8s.pod.sandbox_id", Text, [], None, "Sandbox id, 12 chars.", "77aa02cc10be"
         => Source::One(|c, _| known(c).map(|m| Value::text(short_sandbox_id(m))));
-    "k8s.pod.full_sandbox_id", Text, [CAPTURE], None, "Sandbox id.", "77aa02cc10be8e7b23da7d48fe889434573036c27ae5a74837233de441c3601e"
+    "k8s.pod.full_sandbox_id", Text, [], None, "Sandbox id.", "77aa02cc10be8e7b23da7d48fe889434573036c27ae5a74837233de441c3601e"
         => Source::One(|c, _| known(c).map(|m| Value::text(&m.sandbox_id)));
     "k8s.pod.label", Text, [CAPTURE], Needed, "One pod (sandbox) label.", "web"
         => Source::One(|c, argument| {

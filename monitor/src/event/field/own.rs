@@ -4,6 +4,7 @@ use super::{Source, errno_name, fields};
 use crate::{
     drift,
     event::{Body, value::Value},
+    pod_security,
 };
 
 fields! {
@@ -38,10 +39,12 @@ fields! {
         => Source::One(|c, _| c.violation.and_then(|v| v.errno).map(|errno| Value::owned(errno_name(errno.into()))));
     "seccomp.signal", Text, [], None, "Signal that it got.", "SIGSYS"
         => Source::One(|c, _| c.violation.and_then(|violation| violation.signal).map(Value::text));
-    "pod_security.check", Text, [], None, "Promise of the pod specification that does not hold, such as `privileged`.", "privileged"
-        => Source::Refused("pods are not checked yet");
-    "pod_security.level", Text, [], None, "Pod Security Standard that forbids it: `baseline` or `restricted`.", "baseline"
-        => Source::Refused("pods are not checked yet");
-    "pod_security.field", Text, [], None, "Field of the pod specification.", "spec.containers[0].securityContext.privileged"
-        => Source::Refused("pods are not checked yet");
+    "pod_security.check", Text, [], None, "What a pod's container may do or has, such as `privileged`: `monitor rules fields` and deploy/README.md list them.", "privileged"
+        => Source::One(|c, _| c.breach.map(|breach| Value::text(breach.check)));
+    "pod_security.level", Text, [], None, "Pod Security Standard that forbids it: `baseline` or `restricted`; no value where none does.", "baseline"
+        => Source::One(|c, _| c.breach.and_then(|breach| pod_security::level_name(breach.level)).map(Value::text));
+    "pod_security.field", Text, [], None, "Field of the pod specification that decides it; empty where the kernel's word is not the runtime's.", "spec.containers{app}.securityContext.privileged"
+        => Source::One(|c, _| c.breach.map(|breach| Value::text(&breach.field)));
+    "pod_security.actual", Text, [], None, "What was found there.", "/etc (rw)"
+        => Source::One(|c, _| c.breach.map(|breach| Value::text(&breach.actual)));
 }

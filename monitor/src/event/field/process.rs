@@ -3,7 +3,7 @@
 use super::{Argument, Source, fields};
 use crate::{
     context::Context,
-    event::value::Value,
+    event::{capability, value::Value},
     state::thread::{Thread, flag},
 };
 
@@ -158,11 +158,11 @@ fields! {
     "proc.pidns_init_start_ts", Uint, [CAPTURE], None, "Start of the pid namespace, ns epoch.", "1024"
         => Source::One(|c, _| c.thread.map(|p| p.pidns_start_ns).filter(|time| *time != 0).map(Value::Uint));
     "thread.cap_permitted", Text, [], None, "Permitted capability names joined by blanks.", "CAP_CHOWN CAP_SYS_ADMIN"
-        => Source::One(|c, _| c.thread.map(|p| Value::owned(capabilities(p.capabilities.permitted))));
+        => Source::One(|c, _| c.thread.map(|p| Value::owned(capability::names(p.capabilities.permitted))));
     "thread.cap_inheritable", Text, [CAPTURE], None, "Inheritable capability names.", "CAP_NET_RAW"
-        => Source::One(|c, _| c.thread.map(|p| Value::owned(capabilities(p.capabilities.inheritable))));
+        => Source::One(|c, _| c.thread.map(|p| Value::owned(capability::names(p.capabilities.inheritable))));
     "thread.cap_effective", Text, [], None, "Effective capability names.", "CAP_CHOWN CAP_SYS_ADMIN"
-        => Source::One(|c, _| c.thread.map(|p| Value::owned(capabilities(p.capabilities.effective))));
+        => Source::One(|c, _| c.thread.map(|p| Value::owned(capability::names(p.capabilities.effective))));
     "proc.fdopencount", Uint, [CAPTURE], None, "Open fd count.", "12"
         => Source::One(|c, _| c.thread.map(|_| Value::Uint(open_count(c))));
     "proc.fdlimit", Int, [CAPTURE], None, "RLIMIT_NOFILE.", "1024"
@@ -373,55 +373,4 @@ fn followers(c: &Context<'_>, thread: &Thread) -> u64 {
 /// A figure that the leader has for all threads of its process.
 fn of_leader(thread: &Thread, figure: u32) -> u64 {
     if thread.is_leader() { figure.into() } else { 0 }
-}
-
-/// Names of capabilities in order of number: `include/uapi/linux/capability.h`.
-const CAPABILITIES: &[&str] = &[
-    "CHOWN",
-    "DAC_OVERRIDE",
-    "DAC_READ_SEARCH",
-    "FOWNER",
-    "FSETID",
-    "KILL",
-    "SETGID",
-    "SETUID",
-    "SETPCAP",
-    "LINUX_IMMUTABLE",
-    "NET_BIND_SERVICE",
-    "NET_BROADCAST",
-    "NET_ADMIN",
-    "NET_RAW",
-    "IPC_LOCK",
-    "IPC_OWNER",
-    "SYS_MODULE",
-    "SYS_RAWIO",
-    "SYS_CHROOT",
-    "SYS_PTRACE",
-    "SYS_PACCT",
-    "SYS_ADMIN",
-    "SYS_BOOT",
-    "SYS_NICE",
-    "SYS_RESOURCE",
-    "SYS_TIME",
-    "SYS_TTY_CONFIG",
-    "MKNOD",
-    "LEASE",
-    "AUDIT_WRITE",
-    "AUDIT_CONTROL",
-    "SETFCAP",
-    "MAC_OVERRIDE",
-    "MAC_ADMIN",
-    "SYSLOG",
-    "WAKE_ALARM",
-    "BLOCK_SUSPEND",
-    "AUDIT_READ",
-    "PERFMON",
-    "BPF",
-    "CHECKPOINT_RESTORE",
-];
-
-/// Names of a set of capabilities, joined by blanks.
-fn capabilities(set: u64) -> String {
-    let names = CAPABILITIES.iter().enumerate().filter(|(bit, _)| set >> bit & 1 != 0);
-    names.map(|(_, name)| format!("CAP_{name}")).collect::<Vec<_>>().join(" ")
 }

@@ -961,11 +961,11 @@ static KEYCTL_DYNAMIC_PARAM: [ParamInfo; 2] = [
 /// Events by code; codes that only fill a pair are empty.
 #[rustfmt::skip]
 pub(super) static EVENTS: [Option<EventInfo>; 454] = [
-    Some(EventInfo::new(0, "syscall", EventType(432), Category::new(Kind::Other, Category::SYSCALL), Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(0, "syscall", EventType(433), Category::new(Kind::Other, Category::SYSCALL), Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
         param("ID", P::SyscallId, F::Dec),
         param("nativeID", P::Uint16, F::Dec),
     ])),
-    Some(EventInfo::new(1, "syscall", EventType(432), Category::new(Kind::Other, Category::SYSCALL), Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(1, "syscall", EventType(433), Category::new(Kind::Other, Category::SYSCALL), Flags::CONVERTER_MANAGED, &[
         param("ID", P::SyscallId, F::Dec),
         param("nativeID", P::Uint16, F::Dec),
     ])),
@@ -989,21 +989,21 @@ pub(super) static EVENTS: [Option<EventInfo>; 454] = [
         param("res", P::Errno, F::Dec),
         param("fd", P::Fd, F::Dec),
     ])),
-    Some(EventInfo::new(6, "read", EventType(292), Category::new(Kind::IoRead, Category::SYSCALL), Flags::USES_FD | Flags::READS_FROM_FD | Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(6, "read", EventType(293), Category::new(Kind::IoRead, Category::SYSCALL), Flags::USES_FD | Flags::READS_FROM_FD | Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
         param("fd", P::Fd, F::Dec),
         param("size", P::Uint32, F::Dec),
     ])),
-    Some(EventInfo::new(7, "read", EventType(292), Category::new(Kind::IoRead, Category::SYSCALL), Flags::USES_FD | Flags::READS_FROM_FD | Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(7, "read", EventType(293), Category::new(Kind::IoRead, Category::SYSCALL), Flags::USES_FD | Flags::READS_FROM_FD | Flags::CONVERTER_MANAGED, &[
         param("res", P::Errno, F::Dec),
         param("data", P::ByteBuf, F::Na),
         param("fd", P::Fd, F::Dec),
         param("size", P::Uint32, F::Dec),
     ])),
-    Some(EventInfo::new(8, "write", EventType(488), Category::new(Kind::IoWrite, Category::SYSCALL), Flags::USES_FD | Flags::WRITES_TO_FD | Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(8, "write", EventType(489), Category::new(Kind::IoWrite, Category::SYSCALL), Flags::USES_FD | Flags::WRITES_TO_FD | Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
         param("fd", P::Fd, F::Dec),
         param("size", P::Uint32, F::Dec),
     ])),
-    Some(EventInfo::new(9, "write", EventType(488), Category::new(Kind::IoWrite, Category::SYSCALL), Flags::USES_FD | Flags::WRITES_TO_FD | Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(9, "write", EventType(489), Category::new(Kind::IoWrite, Category::SYSCALL), Flags::USES_FD | Flags::WRITES_TO_FD | Flags::CONVERTER_MANAGED, &[
         param("res", P::Errno, F::Dec),
         param("data", P::ByteBuf, F::Na),
         param("fd", P::Fd, F::Dec),
@@ -1040,14 +1040,14 @@ pub(super) static EVENTS: [Option<EventInfo>; 454] = [
         param("uid", P::Uint32, F::Dec),
         param("gid", P::Uint32, F::Dec),
     ])),
-    Some(EventInfo::new(16, "procexit", EventType(281), Category::new(Kind::Process, Category::TRACEPOINT), Flags::MODIFIES_STATE | Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[])),
+    Some(EventInfo::new(16, "procexit", EventType(282), Category::new(Kind::Process, Category::TRACEPOINT), Flags::MODIFIES_STATE | Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[])),
     None,
-    Some(EventInfo::new(18, "socket", EventType(405), Category::new(Kind::Net, Category::SYSCALL), Flags::CREATES_FD | Flags::MODIFIES_STATE | Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(18, "socket", EventType(406), Category::new(Kind::Net, Category::SYSCALL), Flags::CREATES_FD | Flags::MODIFIES_STATE | Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
         param("domain", P::EnumFlags32, F::Dec).flags(&SOCKET_FAMILIES),
         param("type", P::Uint32, F::Dec),
         param("proto", P::Uint32, F::Dec),
     ])),
-    Some(EventInfo::new(19, "socket", EventType(405), Category::new(Kind::Net, Category::SYSCALL), Flags::CREATES_FD | Flags::MODIFIES_STATE | Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(19, "socket", EventType(406), Category::new(Kind::Net, Category::SYSCALL), Flags::CREATES_FD | Flags::MODIFIES_STATE | Flags::CONVERTER_MANAGED, &[
         param("fd", P::Fd, F::Dec),
         param("domain", P::EnumFlags32, F::Dec).flags(&SOCKET_FAMILIES),
         param("type", P::Uint32, F::Dec),
@@ -1087,56 +1087,56 @@ pub(super) static EVENTS: [Option<EventInfo>; 454] = [
         param("tuple", P::SockTuple, F::Na),
         param("queuepct", P::Uint8, F::Dec),
     ])),
-    Some(EventInfo::new(28, "send", EventType(352), Category::new(Kind::IoWrite, Category::SYSCALL), Flags::USES_FD | Flags::WRITES_TO_FD | Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(28, "send", EventType(353), Category::new(Kind::IoWrite, Category::SYSCALL), Flags::USES_FD | Flags::WRITES_TO_FD | Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
         param("fd", P::Fd, F::Dec),
         param("size", P::Uint32, F::Dec),
     ])),
-    Some(EventInfo::new(29, "send", EventType(352), Category::new(Kind::IoWrite, Category::SYSCALL), Flags::USES_FD | Flags::WRITES_TO_FD | Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(29, "send", EventType(353), Category::new(Kind::IoWrite, Category::SYSCALL), Flags::USES_FD | Flags::WRITES_TO_FD | Flags::CONVERTER_MANAGED, &[
         param("res", P::Errno, F::Dec),
         param("data", P::ByteBuf, F::Na),
         param("fd", P::Fd, F::Dec),
         param("size", P::Uint32, F::Dec),
         param("tuple", P::SockTuple, F::Na),
     ])),
-    Some(EventInfo::new(30, "sendto", EventType(357), Category::new(Kind::IoWrite, Category::SYSCALL), Flags::USES_FD | Flags::WRITES_TO_FD | Flags::MODIFIES_STATE | Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(30, "sendto", EventType(358), Category::new(Kind::IoWrite, Category::SYSCALL), Flags::USES_FD | Flags::WRITES_TO_FD | Flags::MODIFIES_STATE | Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
         param("fd", P::Fd, F::Dec),
         param("size", P::Uint32, F::Dec),
         param("tuple", P::SockTuple, F::Na),
     ])),
-    Some(EventInfo::new(31, "sendto", EventType(357), Category::new(Kind::IoWrite, Category::SYSCALL), Flags::USES_FD | Flags::WRITES_TO_FD | Flags::MODIFIES_STATE | Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(31, "sendto", EventType(358), Category::new(Kind::IoWrite, Category::SYSCALL), Flags::USES_FD | Flags::WRITES_TO_FD | Flags::MODIFIES_STATE | Flags::CONVERTER_MANAGED, &[
         param("res", P::Errno, F::Dec),
         param("data", P::ByteBuf, F::Na),
         param("fd", P::Fd, F::Dec),
         param("size", P::Uint32, F::Dec),
         param("tuple", P::SockTuple, F::Na),
     ])),
-    Some(EventInfo::new(32, "recv", EventType(299), Category::new(Kind::IoRead, Category::SYSCALL), Flags::USES_FD | Flags::READS_FROM_FD | Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(32, "recv", EventType(300), Category::new(Kind::IoRead, Category::SYSCALL), Flags::USES_FD | Flags::READS_FROM_FD | Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
         param("fd", P::Fd, F::Dec),
         param("size", P::Uint32, F::Dec),
     ])),
-    Some(EventInfo::new(33, "recv", EventType(299), Category::new(Kind::IoRead, Category::SYSCALL), Flags::USES_FD | Flags::READS_FROM_FD | Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(33, "recv", EventType(300), Category::new(Kind::IoRead, Category::SYSCALL), Flags::USES_FD | Flags::READS_FROM_FD | Flags::CONVERTER_MANAGED, &[
         param("res", P::Errno, F::Dec),
         param("data", P::ByteBuf, F::Na),
         param("fd", P::Fd, F::Dec),
         param("size", P::Uint32, F::Dec),
         param("tuple", P::SockTuple, F::Na),
     ])),
-    Some(EventInfo::new(34, "recvfrom", EventType(300), Category::new(Kind::IoRead, Category::SYSCALL), Flags::USES_FD | Flags::READS_FROM_FD | Flags::MODIFIES_STATE | Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(34, "recvfrom", EventType(301), Category::new(Kind::IoRead, Category::SYSCALL), Flags::USES_FD | Flags::READS_FROM_FD | Flags::MODIFIES_STATE | Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
         param("fd", P::Fd, F::Dec),
         param("size", P::Uint32, F::Dec),
     ])),
-    Some(EventInfo::new(35, "recvfrom", EventType(300), Category::new(Kind::IoRead, Category::SYSCALL), Flags::USES_FD | Flags::READS_FROM_FD | Flags::MODIFIES_STATE | Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(35, "recvfrom", EventType(301), Category::new(Kind::IoRead, Category::SYSCALL), Flags::USES_FD | Flags::READS_FROM_FD | Flags::MODIFIES_STATE | Flags::CONVERTER_MANAGED, &[
         param("res", P::Errno, F::Dec),
         param("data", P::ByteBuf, F::Na),
         param("tuple", P::SockTuple, F::Na),
         param("fd", P::Fd, F::Dec),
         param("size", P::Uint32, F::Dec),
     ])),
-    Some(EventInfo::new(36, "shutdown", EventType(393), Category::new(Kind::Net, Category::SYSCALL), Flags::USES_FD | Flags::MODIFIES_STATE | Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(36, "shutdown", EventType(394), Category::new(Kind::Net, Category::SYSCALL), Flags::USES_FD | Flags::MODIFIES_STATE | Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
         param("fd", P::Fd, F::Dec),
         param("how", P::EnumFlags8, F::Hex).flags(&SHUTDOWN_HOW),
     ])),
-    Some(EventInfo::new(37, "shutdown", EventType(393), Category::new(Kind::Net, Category::SYSCALL), Flags::USES_FD | Flags::MODIFIES_STATE | Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(37, "shutdown", EventType(394), Category::new(Kind::Net, Category::SYSCALL), Flags::USES_FD | Flags::MODIFIES_STATE | Flags::CONVERTER_MANAGED, &[
         param("res", P::Errno, F::Dec),
         param("fd", P::Fd, F::Dec),
         param("how", P::EnumFlags8, F::Hex).flags(&SHUTDOWN_HOW),
@@ -1145,12 +1145,12 @@ pub(super) static EVENTS: [Option<EventInfo>; 454] = [
     Some(EventInfo::new(39, "getsockname", EventType(129), Category::new(Kind::Net, Category::SYSCALL), 0, &[])),
     Some(EventInfo::new(40, "getpeername", EventType(114), Category::new(Kind::Net, Category::SYSCALL), Flags::OLD_VERSION, &[])),
     Some(EventInfo::new(41, "getpeername", EventType(114), Category::new(Kind::Net, Category::SYSCALL), 0, &[])),
-    Some(EventInfo::new(42, "socketpair", EventType(407), Category::new(Kind::Ipc, Category::SYSCALL), Flags::CREATES_FD | Flags::MODIFIES_STATE | Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(42, "socketpair", EventType(408), Category::new(Kind::Ipc, Category::SYSCALL), Flags::CREATES_FD | Flags::MODIFIES_STATE | Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
         param("domain", P::EnumFlags32, F::Dec).flags(&SOCKET_FAMILIES),
         param("type", P::Uint32, F::Dec),
         param("proto", P::Uint32, F::Dec),
     ])),
-    Some(EventInfo::new(43, "socketpair", EventType(407), Category::new(Kind::Ipc, Category::SYSCALL), Flags::CREATES_FD | Flags::MODIFIES_STATE | Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(43, "socketpair", EventType(408), Category::new(Kind::Ipc, Category::SYSCALL), Flags::CREATES_FD | Flags::MODIFIES_STATE | Flags::CONVERTER_MANAGED, &[
         param("res", P::Errno, F::Dec),
         param("fd1", P::Fd, F::Dec),
         param("fd2", P::Fd, F::Dec),
@@ -1160,8 +1160,8 @@ pub(super) static EVENTS: [Option<EventInfo>; 454] = [
         param("type", P::Uint32, F::Dec),
         param("proto", P::Uint32, F::Dec),
     ])),
-    Some(EventInfo::new(44, "setsockopt", EventType(382), Category::new(Kind::Net, Category::SYSCALL), Flags::OLD_VERSION, &[])),
-    Some(EventInfo::new(45, "setsockopt", EventType(382), Category::new(Kind::Net, Category::SYSCALL), Flags::USES_FD, &[
+    Some(EventInfo::new(44, "setsockopt", EventType(383), Category::new(Kind::Net, Category::SYSCALL), Flags::OLD_VERSION, &[])),
+    Some(EventInfo::new(45, "setsockopt", EventType(383), Category::new(Kind::Net, Category::SYSCALL), Flags::USES_FD, &[
         param("res", P::Errno, F::Dec),
         param("fd", P::Fd, F::Dec),
         param("level", P::EnumFlags8, F::Dec).flags(&SOCKOPT_LEVELS),
@@ -1178,30 +1178,30 @@ pub(super) static EVENTS: [Option<EventInfo>; 454] = [
         param("val", P::Dyn, F::Dec).one_of(&SOCKOPT_DYNAMIC_PARAM),
         param("optlen", P::Uint32, F::Dec),
     ])),
-    Some(EventInfo::new(48, "sendmsg", EventType(356), Category::new(Kind::IoWrite, Category::SYSCALL), Flags::USES_FD | Flags::WRITES_TO_FD | Flags::MODIFIES_STATE | Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(48, "sendmsg", EventType(357), Category::new(Kind::IoWrite, Category::SYSCALL), Flags::USES_FD | Flags::WRITES_TO_FD | Flags::MODIFIES_STATE | Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
         param("fd", P::Fd, F::Dec),
         param("size", P::Uint32, F::Dec),
         param("tuple", P::SockTuple, F::Na),
     ])),
-    Some(EventInfo::new(49, "sendmsg", EventType(356), Category::new(Kind::IoWrite, Category::SYSCALL), Flags::USES_FD | Flags::WRITES_TO_FD | Flags::MODIFIES_STATE | Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(49, "sendmsg", EventType(357), Category::new(Kind::IoWrite, Category::SYSCALL), Flags::USES_FD | Flags::WRITES_TO_FD | Flags::MODIFIES_STATE | Flags::CONVERTER_MANAGED, &[
         param("res", P::Errno, F::Dec),
         param("data", P::ByteBuf, F::Na),
         param("fd", P::Fd, F::Dec),
         param("size", P::Uint32, F::Dec),
         param("tuple", P::SockTuple, F::Na),
     ])),
-    Some(EventInfo::new(50, "sendmmsg", EventType(355), Category::new(Kind::IoWrite, Category::SYSCALL), Flags::OLD_VERSION, &[])),
-    Some(EventInfo::new(51, "sendmmsg", EventType(355), Category::new(Kind::IoWrite, Category::SYSCALL), Flags::USES_FD | Flags::WRITES_TO_FD | Flags::MODIFIES_STATE | Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(50, "sendmmsg", EventType(356), Category::new(Kind::IoWrite, Category::SYSCALL), Flags::OLD_VERSION, &[])),
+    Some(EventInfo::new(51, "sendmmsg", EventType(356), Category::new(Kind::IoWrite, Category::SYSCALL), Flags::USES_FD | Flags::WRITES_TO_FD | Flags::MODIFIES_STATE | Flags::CONVERTER_MANAGED, &[
         param("res", P::Errno, F::Dec),
         param("fd", P::Fd, F::Dec),
         param("size", P::Uint32, F::Dec),
         param("data", P::ByteBuf, F::Na),
         param("tuple", P::SockTuple, F::Na),
     ])),
-    Some(EventInfo::new(52, "recvmsg", EventType(302), Category::new(Kind::IoRead, Category::SYSCALL), Flags::USES_FD | Flags::READS_FROM_FD | Flags::MODIFIES_STATE | Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(52, "recvmsg", EventType(303), Category::new(Kind::IoRead, Category::SYSCALL), Flags::USES_FD | Flags::READS_FROM_FD | Flags::MODIFIES_STATE | Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
         param("fd", P::Fd, F::Dec),
     ])),
-    Some(EventInfo::new(53, "recvmsg", EventType(302), Category::new(Kind::IoRead, Category::SYSCALL), Flags::USES_FD | Flags::READS_FROM_FD | Flags::MODIFIES_STATE | Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(53, "recvmsg", EventType(303), Category::new(Kind::IoRead, Category::SYSCALL), Flags::USES_FD | Flags::READS_FROM_FD | Flags::MODIFIES_STATE | Flags::CONVERTER_MANAGED, &[
         param("res", P::Errno, F::Dec),
         param("size", P::Uint32, F::Dec),
         param("data", P::ByteBuf, F::Na),
@@ -1209,8 +1209,8 @@ pub(super) static EVENTS: [Option<EventInfo>; 454] = [
         param("msgcontrol", P::ByteBuf, F::Na),
         param("fd", P::Fd, F::Dec),
     ])),
-    Some(EventInfo::new(54, "recvmmsg", EventType(301), Category::new(Kind::IoRead, Category::SYSCALL), Flags::OLD_VERSION, &[])),
-    Some(EventInfo::new(55, "recvmmsg", EventType(301), Category::new(Kind::IoRead, Category::SYSCALL), Flags::USES_FD | Flags::READS_FROM_FD | Flags::MODIFIES_STATE | Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(54, "recvmmsg", EventType(302), Category::new(Kind::IoRead, Category::SYSCALL), Flags::OLD_VERSION, &[])),
+    Some(EventInfo::new(55, "recvmmsg", EventType(302), Category::new(Kind::IoRead, Category::SYSCALL), Flags::USES_FD | Flags::READS_FROM_FD | Flags::MODIFIES_STATE | Flags::CONVERTER_MANAGED, &[
         param("res", P::Errno, F::Dec),
         param("fd", P::Fd, F::Dec),
         param("size", P::Uint32, F::Dec),
@@ -1265,8 +1265,8 @@ pub(super) static EVENTS: [Option<EventInfo>; 454] = [
         param("op", P::Flags16, F::Hex).flags(&FUTEX_OPERATIONS),
         param("val", P::Uint64, F::Dec),
     ])),
-    Some(EventInfo::new(66, "stat", EventType(412), Category::new(Kind::File, Category::SYSCALL), Flags::OLD_VERSION, &[])),
-    Some(EventInfo::new(67, "stat", EventType(412), Category::new(Kind::File, Category::SYSCALL), 0, &[
+    Some(EventInfo::new(66, "stat", EventType(413), Category::new(Kind::File, Category::SYSCALL), Flags::OLD_VERSION, &[])),
+    Some(EventInfo::new(67, "stat", EventType(413), Category::new(Kind::File, Category::SYSCALL), 0, &[
         param("res", P::Errno, F::Dec),
         param("path", P::FsPath, F::Na),
     ])),
@@ -1282,8 +1282,8 @@ pub(super) static EVENTS: [Option<EventInfo>; 454] = [
         param("res", P::Errno, F::Dec),
         param("fd", P::Fd, F::Na),
     ])),
-    Some(EventInfo::new(72, "stat64", EventType(413), Category::new(Kind::File, Category::SYSCALL), Flags::OLD_VERSION, &[])),
-    Some(EventInfo::new(73, "stat64", EventType(413), Category::new(Kind::File, Category::SYSCALL), 0, &[
+    Some(EventInfo::new(72, "stat64", EventType(414), Category::new(Kind::File, Category::SYSCALL), Flags::OLD_VERSION, &[])),
+    Some(EventInfo::new(73, "stat64", EventType(414), Category::new(Kind::File, Category::SYSCALL), 0, &[
         param("res", P::Errno, F::Dec),
         param("path", P::FsPath, F::Na),
     ])),
@@ -1305,21 +1305,21 @@ pub(super) static EVENTS: [Option<EventInfo>; 454] = [
         param("res", P::Errno, F::Dec),
         param("maxevents", P::Errno, F::Dec),
     ])),
-    Some(EventInfo::new(80, "poll", EventType(268), Category::new(Kind::Wait, Category::SYSCALL), Flags::WAITS | Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(80, "poll", EventType(269), Category::new(Kind::Wait, Category::SYSCALL), Flags::WAITS | Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
         param("fds", P::FdList, F::Dec),
         param("timeout", P::Int64, F::Dec),
     ])),
-    Some(EventInfo::new(81, "poll", EventType(268), Category::new(Kind::Wait, Category::SYSCALL), Flags::WAITS | Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(81, "poll", EventType(269), Category::new(Kind::Wait, Category::SYSCALL), Flags::WAITS | Flags::CONVERTER_MANAGED, &[
         param("res", P::Errno, F::Dec),
         param("fds", P::FdList, F::Dec),
         param("timeout", P::Int64, F::Dec),
     ])),
-    Some(EventInfo::new(82, "select", EventType(347), Category::new(Kind::Wait, Category::SYSCALL), Flags::WAITS | Flags::OLD_VERSION, &[])),
-    Some(EventInfo::new(83, "select", EventType(347), Category::new(Kind::Wait, Category::SYSCALL), Flags::WAITS, &[
+    Some(EventInfo::new(82, "select", EventType(348), Category::new(Kind::Wait, Category::SYSCALL), Flags::WAITS | Flags::OLD_VERSION, &[])),
+    Some(EventInfo::new(83, "select", EventType(348), Category::new(Kind::Wait, Category::SYSCALL), Flags::WAITS, &[
         param("res", P::Errno, F::Dec),
     ])),
-    Some(EventInfo::new(84, "select", EventType(347), Category::new(Kind::Wait, Category::SYSCALL), Flags::WAITS | Flags::OLD_VERSION, &[])),
-    Some(EventInfo::new(85, "select", EventType(347), Category::new(Kind::Wait, Category::SYSCALL), Flags::WAITS | Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(84, "select", EventType(348), Category::new(Kind::Wait, Category::SYSCALL), Flags::WAITS | Flags::OLD_VERSION, &[])),
+    Some(EventInfo::new(85, "select", EventType(348), Category::new(Kind::Wait, Category::SYSCALL), Flags::WAITS | Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
         param("res", P::Errno, F::Dec),
     ])),
     Some(EventInfo::new(86, "lseek", EventType(183), Category::new(Kind::File, Category::SYSCALL), Flags::USES_FD | Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
@@ -1375,10 +1375,10 @@ pub(super) static EVENTS: [Option<EventInfo>; 454] = [
     Some(EventInfo::new(99, "mkdir", EventType(199), Category::new(Kind::File, Category::SYSCALL), Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
         param("res", P::Errno, F::Dec),
     ])),
-    Some(EventInfo::new(100, "rmdir", EventType(313), Category::new(Kind::File, Category::SYSCALL), Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(100, "rmdir", EventType(314), Category::new(Kind::File, Category::SYSCALL), Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
         param("path", P::FsPath, F::Na),
     ])),
-    Some(EventInfo::new(101, "rmdir", EventType(313), Category::new(Kind::File, Category::SYSCALL), Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(101, "rmdir", EventType(314), Category::new(Kind::File, Category::SYSCALL), Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
         param("res", P::Errno, F::Dec),
     ])),
     Some(EventInfo::new(102, "openat", EventType(247), Category::new(Kind::File, Category::SYSCALL), Flags::CREATES_FD | Flags::MODIFIES_STATE | Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
@@ -1406,79 +1406,79 @@ pub(super) static EVENTS: [Option<EventInfo>; 454] = [
     Some(EventInfo::new(107, "linkat", EventType(173), Category::new(Kind::File, Category::SYSCALL), Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
         param("res", P::Errno, F::Dec),
     ])),
-    Some(EventInfo::new(108, "unlink", EventType(468), Category::new(Kind::File, Category::SYSCALL), Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(108, "unlink", EventType(469), Category::new(Kind::File, Category::SYSCALL), Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
         param("path", P::FsPath, F::Na),
     ])),
-    Some(EventInfo::new(109, "unlink", EventType(468), Category::new(Kind::File, Category::SYSCALL), Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(109, "unlink", EventType(469), Category::new(Kind::File, Category::SYSCALL), Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
         param("res", P::Errno, F::Dec),
     ])),
-    Some(EventInfo::new(110, "unlinkat", EventType(469), Category::new(Kind::File, Category::SYSCALL), Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(110, "unlinkat", EventType(470), Category::new(Kind::File, Category::SYSCALL), Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
         param("dirfd", P::Fd, F::Dec),
         param("name", P::CharBuf, F::Na),
     ])),
-    Some(EventInfo::new(111, "unlinkat", EventType(469), Category::new(Kind::File, Category::SYSCALL), Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(111, "unlinkat", EventType(470), Category::new(Kind::File, Category::SYSCALL), Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
         param("res", P::Errno, F::Dec),
     ])),
-    Some(EventInfo::new(112, "pread", EventType(271), Category::new(Kind::IoRead, Category::SYSCALL), Flags::USES_FD | Flags::READS_FROM_FD | Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(112, "pread", EventType(272), Category::new(Kind::IoRead, Category::SYSCALL), Flags::USES_FD | Flags::READS_FROM_FD | Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
         param("fd", P::Fd, F::Dec),
         param("size", P::Uint32, F::Dec),
         param("pos", P::Uint64, F::Dec),
     ])),
-    Some(EventInfo::new(113, "pread", EventType(271), Category::new(Kind::IoRead, Category::SYSCALL), Flags::USES_FD | Flags::READS_FROM_FD | Flags::CONVERTER_MANAGED, &[
-        param("res", P::Errno, F::Dec),
-        param("data", P::ByteBuf, F::Na),
-        param("fd", P::Fd, F::Dec),
-        param("size", P::Uint32, F::Dec),
-        param("pos", P::Uint64, F::Dec),
-    ])),
-    Some(EventInfo::new(114, "pwrite", EventType(285), Category::new(Kind::IoWrite, Category::SYSCALL), Flags::USES_FD | Flags::WRITES_TO_FD | Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
-        param("fd", P::Fd, F::Dec),
-        param("size", P::Uint32, F::Dec),
-        param("pos", P::Uint64, F::Dec),
-    ])),
-    Some(EventInfo::new(115, "pwrite", EventType(285), Category::new(Kind::IoWrite, Category::SYSCALL), Flags::USES_FD | Flags::WRITES_TO_FD | Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(113, "pread", EventType(272), Category::new(Kind::IoRead, Category::SYSCALL), Flags::USES_FD | Flags::READS_FROM_FD | Flags::CONVERTER_MANAGED, &[
         param("res", P::Errno, F::Dec),
         param("data", P::ByteBuf, F::Na),
         param("fd", P::Fd, F::Dec),
         param("size", P::Uint32, F::Dec),
         param("pos", P::Uint64, F::Dec),
     ])),
-    Some(EventInfo::new(116, "readv", EventType(297), Category::new(Kind::IoRead, Category::SYSCALL), Flags::USES_FD | Flags::READS_FROM_FD | Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(114, "pwrite", EventType(286), Category::new(Kind::IoWrite, Category::SYSCALL), Flags::USES_FD | Flags::WRITES_TO_FD | Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
+        param("fd", P::Fd, F::Dec),
+        param("size", P::Uint32, F::Dec),
+        param("pos", P::Uint64, F::Dec),
+    ])),
+    Some(EventInfo::new(115, "pwrite", EventType(286), Category::new(Kind::IoWrite, Category::SYSCALL), Flags::USES_FD | Flags::WRITES_TO_FD | Flags::CONVERTER_MANAGED, &[
+        param("res", P::Errno, F::Dec),
+        param("data", P::ByteBuf, F::Na),
+        param("fd", P::Fd, F::Dec),
+        param("size", P::Uint32, F::Dec),
+        param("pos", P::Uint64, F::Dec),
+    ])),
+    Some(EventInfo::new(116, "readv", EventType(298), Category::new(Kind::IoRead, Category::SYSCALL), Flags::USES_FD | Flags::READS_FROM_FD | Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
         param("fd", P::Fd, F::Dec),
     ])),
-    Some(EventInfo::new(117, "readv", EventType(297), Category::new(Kind::IoRead, Category::SYSCALL), Flags::USES_FD | Flags::READS_FROM_FD | Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(117, "readv", EventType(298), Category::new(Kind::IoRead, Category::SYSCALL), Flags::USES_FD | Flags::READS_FROM_FD | Flags::CONVERTER_MANAGED, &[
         param("res", P::Errno, F::Dec),
         param("size", P::Uint32, F::Dec),
         param("data", P::ByteBuf, F::Na),
         param("fd", P::Fd, F::Dec),
     ])),
-    Some(EventInfo::new(118, "writev", EventType(489), Category::new(Kind::IoWrite, Category::SYSCALL), Flags::USES_FD | Flags::WRITES_TO_FD | Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(118, "writev", EventType(490), Category::new(Kind::IoWrite, Category::SYSCALL), Flags::USES_FD | Flags::WRITES_TO_FD | Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
         param("fd", P::Fd, F::Dec),
         param("size", P::Uint32, F::Dec),
     ])),
-    Some(EventInfo::new(119, "writev", EventType(489), Category::new(Kind::IoWrite, Category::SYSCALL), Flags::USES_FD | Flags::WRITES_TO_FD | Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(119, "writev", EventType(490), Category::new(Kind::IoWrite, Category::SYSCALL), Flags::USES_FD | Flags::WRITES_TO_FD | Flags::CONVERTER_MANAGED, &[
         param("res", P::Errno, F::Dec),
         param("data", P::ByteBuf, F::Na),
         param("fd", P::Fd, F::Dec),
         param("size", P::Uint32, F::Dec),
     ])),
-    Some(EventInfo::new(120, "preadv", EventType(273), Category::new(Kind::IoRead, Category::SYSCALL), Flags::USES_FD | Flags::READS_FROM_FD | Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(120, "preadv", EventType(274), Category::new(Kind::IoRead, Category::SYSCALL), Flags::USES_FD | Flags::READS_FROM_FD | Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
         param("fd", P::Fd, F::Dec),
         param("pos", P::Uint64, F::Dec),
     ])),
-    Some(EventInfo::new(121, "preadv", EventType(273), Category::new(Kind::IoRead, Category::SYSCALL), Flags::USES_FD | Flags::READS_FROM_FD | Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(121, "preadv", EventType(274), Category::new(Kind::IoRead, Category::SYSCALL), Flags::USES_FD | Flags::READS_FROM_FD | Flags::CONVERTER_MANAGED, &[
         param("res", P::Errno, F::Dec),
         param("size", P::Uint32, F::Dec),
         param("data", P::ByteBuf, F::Na),
         param("fd", P::Fd, F::Dec),
         param("pos", P::Uint64, F::Dec),
     ])),
-    Some(EventInfo::new(122, "pwritev", EventType(287), Category::new(Kind::IoWrite, Category::SYSCALL), Flags::USES_FD | Flags::WRITES_TO_FD | Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(122, "pwritev", EventType(288), Category::new(Kind::IoWrite, Category::SYSCALL), Flags::USES_FD | Flags::WRITES_TO_FD | Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
         param("fd", P::Fd, F::Dec),
         param("size", P::Uint32, F::Dec),
         param("pos", P::Uint64, F::Dec),
     ])),
-    Some(EventInfo::new(123, "pwritev", EventType(287), Category::new(Kind::IoWrite, Category::SYSCALL), Flags::USES_FD | Flags::WRITES_TO_FD | Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(123, "pwritev", EventType(288), Category::new(Kind::IoWrite, Category::SYSCALL), Flags::USES_FD | Flags::WRITES_TO_FD | Flags::CONVERTER_MANAGED, &[
         param("res", P::Errno, F::Dec),
         param("data", P::ByteBuf, F::Na),
         param("fd", P::Fd, F::Dec),
@@ -1491,12 +1491,12 @@ pub(super) static EVENTS: [Option<EventInfo>; 454] = [
     Some(EventInfo::new(125, "dup", EventType(40), Category::new(Kind::IoOther, Category::SYSCALL), Flags::CREATES_FD | Flags::USES_FD | Flags::MODIFIES_STATE | Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
         param("res", P::Fd, F::Dec),
     ])),
-    Some(EventInfo::new(126, "signalfd", EventType(399), Category::new(Kind::Signal, Category::SYSCALL), Flags::CREATES_FD | Flags::MODIFIES_STATE | Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(126, "signalfd", EventType(400), Category::new(Kind::Signal, Category::SYSCALL), Flags::CREATES_FD | Flags::MODIFIES_STATE | Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
         param("fd", P::Fd, F::Dec),
         param("mask", P::Uint32, F::Hex),
         param("flags", P::Uint8, F::Hex),
     ])),
-    Some(EventInfo::new(127, "signalfd", EventType(399), Category::new(Kind::Signal, Category::SYSCALL), Flags::CREATES_FD | Flags::MODIFIES_STATE | Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(127, "signalfd", EventType(400), Category::new(Kind::Signal, Category::SYSCALL), Flags::CREATES_FD | Flags::MODIFIES_STATE | Flags::CONVERTER_MANAGED, &[
         param("res", P::Fd, F::Dec),
         param("fd", P::Fd, F::Dec),
         param("mask", P::Uint32, F::Hex),
@@ -1511,21 +1511,21 @@ pub(super) static EVENTS: [Option<EventInfo>; 454] = [
         param("pid", P::Pid, F::Dec),
         param("sig", P::SigType, F::Dec),
     ])),
-    Some(EventInfo::new(130, "tkill", EventType(459), Category::new(Kind::Signal, Category::SYSCALL), Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(130, "tkill", EventType(460), Category::new(Kind::Signal, Category::SYSCALL), Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
         param("tid", P::Pid, F::Dec),
         param("sig", P::SigType, F::Dec),
     ])),
-    Some(EventInfo::new(131, "tkill", EventType(459), Category::new(Kind::Signal, Category::SYSCALL), Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(131, "tkill", EventType(460), Category::new(Kind::Signal, Category::SYSCALL), Flags::CONVERTER_MANAGED, &[
         param("res", P::Errno, F::Dec),
         param("tid", P::Pid, F::Dec),
         param("sig", P::SigType, F::Dec),
     ])),
-    Some(EventInfo::new(132, "tgkill", EventType(447), Category::new(Kind::Signal, Category::SYSCALL), Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(132, "tgkill", EventType(448), Category::new(Kind::Signal, Category::SYSCALL), Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
         param("pid", P::Pid, F::Dec),
         param("tid", P::Pid, F::Dec),
         param("sig", P::SigType, F::Dec),
     ])),
-    Some(EventInfo::new(133, "tgkill", EventType(447), Category::new(Kind::Signal, Category::SYSCALL), Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(133, "tgkill", EventType(448), Category::new(Kind::Signal, Category::SYSCALL), Flags::CONVERTER_MANAGED, &[
         param("res", P::Errno, F::Dec),
         param("pid", P::Pid, F::Dec),
         param("tid", P::Pid, F::Dec),
@@ -1538,11 +1538,11 @@ pub(super) static EVENTS: [Option<EventInfo>; 454] = [
         param("res", P::Errno, F::Dec),
         param("interval", P::RelTime, F::Dec),
     ])),
-    Some(EventInfo::new(136, "timerfd_create", EventType(455), Category::new(Kind::Time, Category::SYSCALL), Flags::CREATES_FD | Flags::MODIFIES_STATE | Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(136, "timerfd_create", EventType(456), Category::new(Kind::Time, Category::SYSCALL), Flags::CREATES_FD | Flags::MODIFIES_STATE | Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
         param("clockid", P::Uint8, F::Dec),
         param("flags", P::Uint8, F::Hex),
     ])),
-    Some(EventInfo::new(137, "timerfd_create", EventType(455), Category::new(Kind::Time, Category::SYSCALL), Flags::CREATES_FD | Flags::MODIFIES_STATE | Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(137, "timerfd_create", EventType(456), Category::new(Kind::Time, Category::SYSCALL), Flags::CREATES_FD | Flags::MODIFIES_STATE | Flags::CONVERTER_MANAGED, &[
         param("res", P::Fd, F::Dec),
         param("clockid", P::Uint8, F::Dec),
         param("flags", P::Uint8, F::Hex),
@@ -1563,20 +1563,20 @@ pub(super) static EVENTS: [Option<EventInfo>; 454] = [
         param("max", P::Int64, F::Dec),
         param("resource", P::EnumFlags8, F::Dec).flags(&RLIMIT_RESOURCES),
     ])),
-    Some(EventInfo::new(142, "setrlimit", EventType(380), Category::new(Kind::Process, Category::SYSCALL), Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(142, "setrlimit", EventType(381), Category::new(Kind::Process, Category::SYSCALL), Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
         param("resource", P::EnumFlags8, F::Dec).flags(&RLIMIT_RESOURCES),
     ])),
-    Some(EventInfo::new(143, "setrlimit", EventType(380), Category::new(Kind::Process, Category::SYSCALL), Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(143, "setrlimit", EventType(381), Category::new(Kind::Process, Category::SYSCALL), Flags::CONVERTER_MANAGED, &[
         param("res", P::Errno, F::Dec),
         param("cur", P::Int64, F::Dec),
         param("max", P::Int64, F::Dec),
         param("resource", P::EnumFlags8, F::Dec).flags(&RLIMIT_RESOURCES),
     ])),
-    Some(EventInfo::new(144, "prlimit", EventType(275), Category::new(Kind::Process, Category::SYSCALL), Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(144, "prlimit", EventType(276), Category::new(Kind::Process, Category::SYSCALL), Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
         param("pid", P::Pid, F::Dec),
         param("resource", P::EnumFlags8, F::Dec).flags(&RLIMIT_RESOURCES),
     ])),
-    Some(EventInfo::new(145, "prlimit", EventType(275), Category::new(Kind::Process, Category::SYSCALL), Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(145, "prlimit", EventType(276), Category::new(Kind::Process, Category::SYSCALL), Flags::CONVERTER_MANAGED, &[
         param("res", P::Errno, F::Dec),
         param("newcur", P::Int64, F::Dec),
         param("newmax", P::Int64, F::Dec),
@@ -1585,7 +1585,7 @@ pub(super) static EVENTS: [Option<EventInfo>; 454] = [
         param("pid", P::Int64, F::Dec),
         param("resource", P::EnumFlags8, F::Dec).flags(&RLIMIT_RESOURCES),
     ])),
-    Some(EventInfo::new(146, "switch", EventType(423), Category::new(Kind::Scheduler, Category::TRACEPOINT), Flags::SKIPPARSERESET | Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(146, "switch", EventType(424), Category::new(Kind::Scheduler, Category::TRACEPOINT), Flags::SKIPPARSERESET | Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
         param("next", P::Pid, F::Dec),
     ])),
     None,
@@ -1605,7 +1605,7 @@ pub(super) static EVENTS: [Option<EventInfo>; 454] = [
         param("cmd", P::EnumFlags8, F::Dec).flags(&FCNTL_COMMANDS),
         param("arg", P::Uint64, F::Hex),
     ])),
-    Some(EventInfo::new(152, "switch", EventType(423), Category::new(Kind::Scheduler, Category::TRACEPOINT), 0, &[
+    Some(EventInfo::new(152, "switch", EventType(424), Category::new(Kind::Scheduler, Category::TRACEPOINT), 0, &[
         param("next", P::Pid, F::Dec),
         param("pgft_maj", P::Uint64, F::Dec),
         param("pgft_min", P::Uint64, F::Dec),
@@ -1711,24 +1711,24 @@ pub(super) static EVENTS: [Option<EventInfo>; 454] = [
         param("addr", P::Uint64, F::Hex),
         param("length", P::Uint64, F::Dec),
     ])),
-    Some(EventInfo::new(166, "splice", EventType(408), Category::new(Kind::IoOther, Category::SYSCALL), Flags::USES_FD | Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(166, "splice", EventType(409), Category::new(Kind::IoOther, Category::SYSCALL), Flags::USES_FD | Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
         param("fd_in", P::Fd, F::Dec),
         param("fd_out", P::Fd, F::Dec),
         param("size", P::Uint64, F::Dec),
         param("flags", P::Flags32, F::Hex).flags(&SPLICE_FLAGS),
     ])),
-    Some(EventInfo::new(167, "splice", EventType(408), Category::new(Kind::IoOther, Category::SYSCALL), Flags::USES_FD | Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(167, "splice", EventType(409), Category::new(Kind::IoOther, Category::SYSCALL), Flags::USES_FD | Flags::CONVERTER_MANAGED, &[
         param("res", P::Errno, F::Dec),
         param("fd_in", P::Fd, F::Dec),
         param("fd_out", P::Fd, F::Dec),
         param("size", P::Uint64, F::Dec),
         param("flags", P::Flags32, F::Hex).flags(&SPLICE_FLAGS),
     ])),
-    Some(EventInfo::new(168, "ptrace", EventType(284), Category::new(Kind::Process, Category::SYSCALL), Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(168, "ptrace", EventType(285), Category::new(Kind::Process, Category::SYSCALL), Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
         param("request", P::EnumFlags16, F::Dec).flags(&PTRACE_REQUESTS),
         param("pid", P::Pid, F::Dec),
     ])),
-    Some(EventInfo::new(169, "ptrace", EventType(284), Category::new(Kind::Process, Category::SYSCALL), Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(169, "ptrace", EventType(285), Category::new(Kind::Process, Category::SYSCALL), Flags::CONVERTER_MANAGED, &[
         param("res", P::Errno, F::Dec),
         param("addr", P::Dyn, F::Hex).one_of(&PTRACE_DYNAMIC_PARAM),
         param("data", P::Dyn, F::Hex).one_of(&PTRACE_DYNAMIC_PARAM),
@@ -1763,28 +1763,28 @@ pub(super) static EVENTS: [Option<EventInfo>; 454] = [
         param("vm_swap", P::Uint32, F::Dec),
         param("env", P::ByteBuf, F::Na),
     ])),
-    Some(EventInfo::new(174, "rename", EventType(306), Category::new(Kind::File, Category::SYSCALL), Flags::OLD_VERSION, &[])),
-    Some(EventInfo::new(175, "rename", EventType(306), Category::new(Kind::File, Category::SYSCALL), 0, &[
+    Some(EventInfo::new(174, "rename", EventType(307), Category::new(Kind::File, Category::SYSCALL), Flags::OLD_VERSION, &[])),
+    Some(EventInfo::new(175, "rename", EventType(307), Category::new(Kind::File, Category::SYSCALL), 0, &[
         param("res", P::Errno, F::Dec),
         param("oldpath", P::FsPath, F::Na),
         param("newpath", P::FsPath, F::Na),
     ])),
-    Some(EventInfo::new(176, "renameat", EventType(307), Category::new(Kind::File, Category::SYSCALL), Flags::OLD_VERSION, &[])),
-    Some(EventInfo::new(177, "renameat", EventType(307), Category::new(Kind::File, Category::SYSCALL), 0, &[
+    Some(EventInfo::new(176, "renameat", EventType(308), Category::new(Kind::File, Category::SYSCALL), Flags::OLD_VERSION, &[])),
+    Some(EventInfo::new(177, "renameat", EventType(308), Category::new(Kind::File, Category::SYSCALL), 0, &[
         param("res", P::Errno, F::Dec),
         param("olddirfd", P::Fd, F::Dec),
         param("oldpath", P::FsRelPath, F::Na).relative_to(1),
         param("newdirfd", P::Fd, F::Dec),
         param("newpath", P::FsRelPath, F::Na).relative_to(3),
     ])),
-    Some(EventInfo::new(178, "symlink", EventType(425), Category::new(Kind::File, Category::SYSCALL), Flags::OLD_VERSION, &[])),
-    Some(EventInfo::new(179, "symlink", EventType(425), Category::new(Kind::File, Category::SYSCALL), 0, &[
+    Some(EventInfo::new(178, "symlink", EventType(426), Category::new(Kind::File, Category::SYSCALL), Flags::OLD_VERSION, &[])),
+    Some(EventInfo::new(179, "symlink", EventType(426), Category::new(Kind::File, Category::SYSCALL), 0, &[
         param("res", P::Errno, F::Dec),
         param("target", P::CharBuf, F::Na),
         param("linkpath", P::FsPath, F::Na),
     ])),
-    Some(EventInfo::new(180, "symlinkat", EventType(426), Category::new(Kind::File, Category::SYSCALL), Flags::OLD_VERSION, &[])),
-    Some(EventInfo::new(181, "symlinkat", EventType(426), Category::new(Kind::File, Category::SYSCALL), Flags::USES_FD, &[
+    Some(EventInfo::new(180, "symlinkat", EventType(427), Category::new(Kind::File, Category::SYSCALL), Flags::OLD_VERSION, &[])),
+    Some(EventInfo::new(181, "symlinkat", EventType(427), Category::new(Kind::File, Category::SYSCALL), Flags::USES_FD, &[
         param("res", P::Errno, F::Dec),
         param("target", P::CharBuf, F::Na),
         param("linkdirfd", P::Fd, F::Dec),
@@ -1809,8 +1809,8 @@ pub(super) static EVENTS: [Option<EventInfo>; 454] = [
         param("uid", P::Uint32, F::Dec),
         param("gid", P::Uint32, F::Dec),
     ])),
-    Some(EventInfo::new(184, "vfork", EventType(481), Category::new(Kind::Process, Category::SYSCALL), Flags::MODIFIES_STATE | Flags::OLD_VERSION, &[])),
-    Some(EventInfo::new(185, "vfork", EventType(481), Category::new(Kind::Process, Category::SYSCALL), Flags::MODIFIES_STATE | Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(184, "vfork", EventType(482), Category::new(Kind::Process, Category::SYSCALL), Flags::MODIFIES_STATE | Flags::OLD_VERSION, &[])),
+    Some(EventInfo::new(185, "vfork", EventType(482), Category::new(Kind::Process, Category::SYSCALL), Flags::MODIFIES_STATE | Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
         param("res", P::Pid, F::Dec),
         param("exe", P::CharBuf, F::Na),
         param("args", P::ByteBuf, F::Na),
@@ -1828,7 +1828,7 @@ pub(super) static EVENTS: [Option<EventInfo>; 454] = [
         param("uid", P::Uint32, F::Dec),
         param("gid", P::Uint32, F::Dec),
     ])),
-    Some(EventInfo::new(186, "procexit", EventType(281), Category::new(Kind::Process, Category::TRACEPOINT), Flags::MODIFIES_STATE, &[
+    Some(EventInfo::new(186, "procexit", EventType(282), Category::new(Kind::Process, Category::TRACEPOINT), Flags::MODIFIES_STATE, &[
         param("status", P::Errno, F::Dec),
         param("ret", P::Errno, F::Dec),
         param("sig", P::SigType, F::Dec),
@@ -1836,26 +1836,26 @@ pub(super) static EVENTS: [Option<EventInfo>; 454] = [
         param("reaper_tid", P::Pid, F::Dec),
     ])),
     None,
-    Some(EventInfo::new(188, "sendfile", EventType(353), Category::new(Kind::IoWrite, Category::SYSCALL), Flags::USES_FD | Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(188, "sendfile", EventType(354), Category::new(Kind::IoWrite, Category::SYSCALL), Flags::USES_FD | Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
         param("out_fd", P::Fd, F::Dec),
         param("in_fd", P::Fd, F::Dec),
         param("offset", P::Uint64, F::Dec),
         param("size", P::Uint64, F::Dec),
     ])),
-    Some(EventInfo::new(189, "sendfile", EventType(353), Category::new(Kind::IoWrite, Category::SYSCALL), Flags::USES_FD | Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(189, "sendfile", EventType(354), Category::new(Kind::IoWrite, Category::SYSCALL), Flags::USES_FD | Flags::CONVERTER_MANAGED, &[
         param("res", P::Errno, F::Dec),
         param("offset", P::Uint64, F::Dec),
         param("out_fd", P::Fd, F::Dec),
         param("in_fd", P::Fd, F::Dec),
         param("size", P::Uint64, F::Dec),
     ])),
-    Some(EventInfo::new(190, "quotactl", EventType(290), Category::new(Kind::User, Category::SYSCALL), Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(190, "quotactl", EventType(291), Category::new(Kind::User, Category::SYSCALL), Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
         param("cmd", P::Flags16, F::Dec).flags(&QUOTACTL_CMDS),
         param("type", P::Flags8, F::Dec).flags(&QUOTACTL_TYPES),
         param("id", P::Uint32, F::Dec),
         param("quota_fmt", P::Flags8, F::Dec).flags(&QUOTACTL_QUOTA_FMTS),
     ])),
-    Some(EventInfo::new(191, "quotactl", EventType(290), Category::new(Kind::User, Category::SYSCALL), Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(191, "quotactl", EventType(291), Category::new(Kind::User, Category::SYSCALL), Flags::CONVERTER_MANAGED, &[
         param("res", P::Errno, F::Dec),
         param("special", P::CharBuf, F::Na),
         param("quotafilepath", P::CharBuf, F::Na),
@@ -1875,44 +1875,44 @@ pub(super) static EVENTS: [Option<EventInfo>; 454] = [
         param("id", P::Uint32, F::Dec),
         param("quota_fmt", P::Flags8, F::Dec).flags(&QUOTACTL_QUOTA_FMTS),
     ])),
-    Some(EventInfo::new(192, "setresuid", EventType(377), Category::new(Kind::User, Category::SYSCALL), Flags::MODIFIES_STATE | Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(192, "setresuid", EventType(378), Category::new(Kind::User, Category::SYSCALL), Flags::MODIFIES_STATE | Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
         param("ruid", P::Uid, F::Dec),
         param("euid", P::Uid, F::Dec),
         param("suid", P::Uid, F::Dec),
     ])),
-    Some(EventInfo::new(193, "setresuid", EventType(377), Category::new(Kind::User, Category::SYSCALL), Flags::MODIFIES_STATE | Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(193, "setresuid", EventType(378), Category::new(Kind::User, Category::SYSCALL), Flags::MODIFIES_STATE | Flags::CONVERTER_MANAGED, &[
         param("res", P::Errno, F::Dec),
         param("ruid", P::Uid, F::Dec),
         param("euid", P::Uid, F::Dec),
         param("suid", P::Uid, F::Dec),
     ])),
-    Some(EventInfo::new(194, "setresgid", EventType(375), Category::new(Kind::User, Category::SYSCALL), Flags::MODIFIES_STATE | Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(194, "setresgid", EventType(376), Category::new(Kind::User, Category::SYSCALL), Flags::MODIFIES_STATE | Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
         param("rgid", P::Gid, F::Dec),
         param("egid", P::Gid, F::Dec),
         param("sgid", P::Gid, F::Dec),
     ])),
-    Some(EventInfo::new(195, "setresgid", EventType(375), Category::new(Kind::User, Category::SYSCALL), Flags::MODIFIES_STATE | Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(195, "setresgid", EventType(376), Category::new(Kind::User, Category::SYSCALL), Flags::MODIFIES_STATE | Flags::CONVERTER_MANAGED, &[
         param("res", P::Errno, F::Dec),
         param("rgid", P::Gid, F::Dec),
         param("egid", P::Gid, F::Dec),
         param("sgid", P::Gid, F::Dec),
     ])),
-    Some(EventInfo::new(196, "scapevent", EventType(330), Category::new(Kind::Internal, Category::METAEVENT), Flags::SKIPPARSERESET, &[
+    Some(EventInfo::new(196, "scapevent", EventType(331), Category::new(Kind::Internal, Category::METAEVENT), Flags::SKIPPARSERESET, &[
         param("event_type", P::Uint32, F::Dec),
         param("event_data", P::Uint64, F::Dec),
     ])),
     None,
-    Some(EventInfo::new(198, "setuid", EventType(384), Category::new(Kind::User, Category::SYSCALL), Flags::MODIFIES_STATE | Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(198, "setuid", EventType(385), Category::new(Kind::User, Category::SYSCALL), Flags::MODIFIES_STATE | Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
         param("uid", P::Uid, F::Dec),
     ])),
-    Some(EventInfo::new(199, "setuid", EventType(384), Category::new(Kind::User, Category::SYSCALL), Flags::MODIFIES_STATE | Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(199, "setuid", EventType(385), Category::new(Kind::User, Category::SYSCALL), Flags::MODIFIES_STATE | Flags::CONVERTER_MANAGED, &[
         param("res", P::Errno, F::Dec),
         param("uid", P::Uid, F::Dec),
     ])),
-    Some(EventInfo::new(200, "setgid", EventType(366), Category::new(Kind::User, Category::SYSCALL), Flags::MODIFIES_STATE | Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(200, "setgid", EventType(367), Category::new(Kind::User, Category::SYSCALL), Flags::MODIFIES_STATE | Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
         param("gid", P::Gid, F::Dec),
     ])),
-    Some(EventInfo::new(201, "setgid", EventType(366), Category::new(Kind::User, Category::SYSCALL), Flags::MODIFIES_STATE | Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(201, "setgid", EventType(367), Category::new(Kind::User, Category::SYSCALL), Flags::MODIFIES_STATE | Flags::CONVERTER_MANAGED, &[
         param("res", P::Errno, F::Dec),
         param("gid", P::Gid, F::Dec),
     ])),
@@ -2004,8 +2004,8 @@ pub(super) static EVENTS: [Option<EventInfo>; 454] = [
         param("uid", P::Uint32, F::Dec),
         param("gid", P::Uint32, F::Dec),
     ])),
-    Some(EventInfo::new(220, "vfork", EventType(481), Category::new(Kind::Process, Category::SYSCALL), Flags::MODIFIES_STATE | Flags::OLD_VERSION, &[])),
-    Some(EventInfo::new(221, "vfork", EventType(481), Category::new(Kind::Process, Category::SYSCALL), Flags::MODIFIES_STATE | Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(220, "vfork", EventType(482), Category::new(Kind::Process, Category::SYSCALL), Flags::MODIFIES_STATE | Flags::OLD_VERSION, &[])),
+    Some(EventInfo::new(221, "vfork", EventType(482), Category::new(Kind::Process, Category::SYSCALL), Flags::MODIFIES_STATE | Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
         param("res", P::Pid, F::Dec),
         param("exe", P::CharBuf, F::Na),
         param("args", P::ByteBuf, F::Na),
@@ -2072,8 +2072,8 @@ pub(super) static EVENTS: [Option<EventInfo>; 454] = [
         param("vpid", P::Pid, F::Dec),
         param("pidns_init_start_ts", P::Uint64, F::Dec),
     ])),
-    Some(EventInfo::new(226, "vfork", EventType(481), Category::new(Kind::Process, Category::SYSCALL), Flags::MODIFIES_STATE | Flags::OLD_VERSION, &[])),
-    Some(EventInfo::new(227, "vfork", EventType(481), Category::new(Kind::Process, Category::SYSCALL), Flags::MODIFIES_STATE | Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(226, "vfork", EventType(482), Category::new(Kind::Process, Category::SYSCALL), Flags::MODIFIES_STATE | Flags::OLD_VERSION, &[])),
+    Some(EventInfo::new(227, "vfork", EventType(482), Category::new(Kind::Process, Category::SYSCALL), Flags::MODIFIES_STATE | Flags::CONVERTER_MANAGED, &[
         param("res", P::Pid, F::Dec),
         param("exe", P::CharBuf, F::Na),
         param("args", P::ByteBuf, F::Na),
@@ -2122,13 +2122,13 @@ pub(super) static EVENTS: [Option<EventInfo>; 454] = [
         param("cgroups", P::ByteBuf, F::Na),
         param("env", P::ByteBuf, F::Na),
     ])),
-    Some(EventInfo::new(232, "signaldeliver", EventType(398), Category::new(Kind::Signal, Category::TRACEPOINT), 0, &[
+    Some(EventInfo::new(232, "signaldeliver", EventType(399), Category::new(Kind::Signal, Category::TRACEPOINT), 0, &[
         param("spid", P::Pid, F::Dec),
         param("dpid", P::Pid, F::Dec),
         param("sig", P::SigType, F::Dec),
     ])),
     None,
-    Some(EventInfo::new(234, "procinfo", EventType(282), Category::new(Kind::Internal, Category::METAEVENT), Flags::SKIPPARSERESET, &[
+    Some(EventInfo::new(234, "procinfo", EventType(283), Category::new(Kind::Internal, Category::METAEVENT), Flags::SKIPPARSERESET, &[
         param("cpu_usr", P::Uint64, F::Dec),
         param("cpu_sys", P::Uint64, F::Dec),
     ])),
@@ -2147,11 +2147,11 @@ pub(super) static EVENTS: [Option<EventInfo>; 454] = [
         param("res", P::Errno, F::Dec),
         param("fd", P::Fd, F::Na),
     ])),
-    Some(EventInfo::new(240, "setns", EventType(371), Category::new(Kind::Process, Category::SYSCALL), Flags::USES_FD | Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(240, "setns", EventType(372), Category::new(Kind::Process, Category::SYSCALL), Flags::USES_FD | Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
         param("fd", P::Fd, F::Na),
         param("nstype", P::Flags32, F::Hex).flags(&CLONE_FLAGS),
     ])),
-    Some(EventInfo::new(241, "setns", EventType(371), Category::new(Kind::Process, Category::SYSCALL), Flags::USES_FD | Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(241, "setns", EventType(372), Category::new(Kind::Process, Category::SYSCALL), Flags::USES_FD | Flags::CONVERTER_MANAGED, &[
         param("res", P::Errno, F::Dec),
         param("fd", P::Fd, F::Na),
         param("nstype", P::Flags32, F::Hex).flags(&CLONE_FLAGS),
@@ -2188,10 +2188,10 @@ pub(super) static EVENTS: [Option<EventInfo>; 454] = [
         param("queuelen", P::Uint32, F::Dec),
         param("queuemax", P::Uint32, F::Dec),
     ])),
-    Some(EventInfo::new(250, "semop", EventType(350), Category::new(Kind::Process, Category::SYSCALL), Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(250, "semop", EventType(351), Category::new(Kind::Process, Category::SYSCALL), Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
         param("semid", P::Int32, F::Dec),
     ])),
-    Some(EventInfo::new(251, "semop", EventType(350), Category::new(Kind::Process, Category::SYSCALL), Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(251, "semop", EventType(351), Category::new(Kind::Process, Category::SYSCALL), Flags::CONVERTER_MANAGED, &[
         param("res", P::Errno, F::Dec),
         param("nsops", P::Uint32, F::Dec),
         param("sem_num_0", P::Uint16, F::Dec),
@@ -2202,25 +2202,25 @@ pub(super) static EVENTS: [Option<EventInfo>; 454] = [
         param("sem_flg_1", P::Flags16, F::Hex).flags(&SEMOP_FLAGS),
         param("semid", P::Int32, F::Dec),
     ])),
-    Some(EventInfo::new(252, "semctl", EventType(348), Category::new(Kind::Process, Category::SYSCALL), Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(252, "semctl", EventType(349), Category::new(Kind::Process, Category::SYSCALL), Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
         param("semid", P::Int32, F::Dec),
         param("semnum", P::Int32, F::Dec),
         param("cmd", P::Flags16, F::Hex).flags(&SEMCTL_COMMANDS),
         param("val", P::Int32, F::Dec),
     ])),
-    Some(EventInfo::new(253, "semctl", EventType(348), Category::new(Kind::Process, Category::SYSCALL), Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(253, "semctl", EventType(349), Category::new(Kind::Process, Category::SYSCALL), Flags::CONVERTER_MANAGED, &[
         param("res", P::Errno, F::Dec),
         param("semid", P::Int32, F::Dec),
         param("semnum", P::Int32, F::Dec),
         param("cmd", P::Flags16, F::Hex).flags(&SEMCTL_COMMANDS),
         param("val", P::Int32, F::Dec),
     ])),
-    Some(EventInfo::new(254, "ppoll", EventType(269), Category::new(Kind::Wait, Category::SYSCALL), Flags::WAITS | Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(254, "ppoll", EventType(270), Category::new(Kind::Wait, Category::SYSCALL), Flags::WAITS | Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
         param("fds", P::FdList, F::Dec),
         param("timeout", P::RelTime, F::Dec),
         param("sigmask", P::SigSet, F::Dec),
     ])),
-    Some(EventInfo::new(255, "ppoll", EventType(269), Category::new(Kind::Wait, Category::SYSCALL), Flags::WAITS | Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(255, "ppoll", EventType(270), Category::new(Kind::Wait, Category::SYSCALL), Flags::WAITS | Flags::CONVERTER_MANAGED, &[
         param("res", P::Errno, F::Dec),
         param("fds", P::FdList, F::Dec),
         param("timeout", P::RelTime, F::Dec),
@@ -2236,10 +2236,10 @@ pub(super) static EVENTS: [Option<EventInfo>; 454] = [
         param("type", P::CharBuf, F::Na),
         param("flags", P::Flags32, F::Hex).flags(&MOUNT_FLAGS),
     ])),
-    Some(EventInfo::new(258, "umount", EventType(464), Category::new(Kind::File, Category::SYSCALL), Flags::MODIFIES_STATE | Flags::OLD_VERSION, &[
+    Some(EventInfo::new(258, "umount", EventType(465), Category::new(Kind::File, Category::SYSCALL), Flags::MODIFIES_STATE | Flags::OLD_VERSION, &[
         param("flags", P::Flags32, F::Hex).flags(&UMOUNT_FLAGS),
     ])),
-    Some(EventInfo::new(259, "umount", EventType(464), Category::new(Kind::File, Category::SYSCALL), Flags::MODIFIES_STATE | Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(259, "umount", EventType(465), Category::new(Kind::File, Category::SYSCALL), Flags::MODIFIES_STATE | Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
         param("res", P::Errno, F::Dec),
         param("name", P::FsPath, F::Na),
     ])),
@@ -2247,12 +2247,12 @@ pub(super) static EVENTS: [Option<EventInfo>; 454] = [
         param("json", P::CharBuf, F::Na),
     ])),
     None,
-    Some(EventInfo::new(262, "semget", EventType(349), Category::new(Kind::Process, Category::SYSCALL), Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(262, "semget", EventType(350), Category::new(Kind::Process, Category::SYSCALL), Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
         param("key", P::Int32, F::Hex),
         param("nsems", P::Int32, F::Dec),
         param("semflg", P::Flags32, F::Hex).flags(&SEMGET_FLAGS),
     ])),
-    Some(EventInfo::new(263, "semget", EventType(349), Category::new(Kind::Process, Category::SYSCALL), Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(263, "semget", EventType(350), Category::new(Kind::Process, Category::SYSCALL), Flags::CONVERTER_MANAGED, &[
         param("res", P::Errno, F::Dec),
         param("key", P::Int32, F::Hex),
         param("nsems", P::Int32, F::Dec),
@@ -2271,7 +2271,7 @@ pub(super) static EVENTS: [Option<EventInfo>; 454] = [
         param("res", P::Errno, F::Dec),
         param("path", P::FsPath, F::Na),
     ])),
-    Some(EventInfo::new(268, "tracer", EventType(460), Category::new(Kind::Other, Category::METAEVENT), Flags::OLD_VERSION, &[
+    Some(EventInfo::new(268, "tracer", EventType(461), Category::new(Kind::Other, Category::METAEVENT), Flags::OLD_VERSION, &[
         param("id", P::Int64, F::Dec),
         param("tags", P::CharBufArray, F::Na),
         param("args", P::CharBufPairArray, F::Na),
@@ -2285,8 +2285,8 @@ pub(super) static EVENTS: [Option<EventInfo>; 454] = [
         param("json", P::CharBuf, F::Na),
     ])),
     None,
-    Some(EventInfo::new(274, "setsid", EventType(381), Category::new(Kind::Process, Category::SYSCALL), Flags::MODIFIES_STATE | Flags::OLD_VERSION, &[])),
-    Some(EventInfo::new(275, "setsid", EventType(381), Category::new(Kind::Process, Category::SYSCALL), Flags::MODIFIES_STATE, &[
+    Some(EventInfo::new(274, "setsid", EventType(382), Category::new(Kind::Process, Category::SYSCALL), Flags::MODIFIES_STATE | Flags::OLD_VERSION, &[])),
+    Some(EventInfo::new(275, "setsid", EventType(382), Category::new(Kind::Process, Category::SYSCALL), Flags::MODIFIES_STATE, &[
         param("res", P::Pid, F::Dec),
     ])),
     Some(EventInfo::new(276, "mkdir", EventType(199), Category::new(Kind::File, Category::SYSCALL), Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
@@ -2297,8 +2297,8 @@ pub(super) static EVENTS: [Option<EventInfo>; 454] = [
         param("path", P::FsPath, F::Na),
         param("mode", P::Uint32, F::Hex),
     ])),
-    Some(EventInfo::new(278, "rmdir", EventType(313), Category::new(Kind::File, Category::SYSCALL), Flags::OLD_VERSION, &[])),
-    Some(EventInfo::new(279, "rmdir", EventType(313), Category::new(Kind::File, Category::SYSCALL), 0, &[
+    Some(EventInfo::new(278, "rmdir", EventType(314), Category::new(Kind::File, Category::SYSCALL), Flags::OLD_VERSION, &[])),
+    Some(EventInfo::new(279, "rmdir", EventType(314), Category::new(Kind::File, Category::SYSCALL), 0, &[
         param("res", P::Errno, F::Dec),
         param("path", P::FsPath, F::Na),
     ])),
@@ -2327,10 +2327,10 @@ pub(super) static EVENTS: [Option<EventInfo>; 454] = [
         param("env", P::ByteBuf, F::Na),
         param("tty", P::Int32, F::Dec),
     ])),
-    Some(EventInfo::new(284, "unshare", EventType(470), Category::new(Kind::Process, Category::SYSCALL), Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(284, "unshare", EventType(471), Category::new(Kind::Process, Category::SYSCALL), Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
         param("flags", P::Flags32, F::Hex).flags(&CLONE_FLAGS),
     ])),
-    Some(EventInfo::new(285, "unshare", EventType(470), Category::new(Kind::Process, Category::SYSCALL), Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(285, "unshare", EventType(471), Category::new(Kind::Process, Category::SYSCALL), Flags::CONVERTER_MANAGED, &[
         param("res", P::Errno, F::Dec),
         param("flags", P::Flags32, F::Hex).flags(&CLONE_FLAGS),
     ])),
@@ -2405,11 +2405,11 @@ pub(super) static EVENTS: [Option<EventInfo>; 454] = [
         param("gid", P::Gid, F::Dec),
         param("filename", P::FsPath, F::Na),
     ])),
-    Some(EventInfo::new(294, "setpgid", EventType(372), Category::new(Kind::Process, Category::SYSCALL), Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(294, "setpgid", EventType(373), Category::new(Kind::Process, Category::SYSCALL), Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
         param("pid", P::Pid, F::Dec),
         param("pgid", P::Pid, F::Dec),
     ])),
-    Some(EventInfo::new(295, "setpgid", EventType(372), Category::new(Kind::Process, Category::SYSCALL), Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(295, "setpgid", EventType(373), Category::new(Kind::Process, Category::SYSCALL), Flags::CONVERTER_MANAGED, &[
         param("res", P::Errno, F::Dec),
         param("pid", P::Pid, F::Dec),
         param("pgid", P::Pid, F::Dec),
@@ -2420,22 +2420,22 @@ pub(super) static EVENTS: [Option<EventInfo>; 454] = [
     Some(EventInfo::new(297, "bpf", EventType(14), Category::new(Kind::Other, Category::SYSCALL), Flags::CREATES_FD | Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
         param("res_or_fd", P::Dyn, F::Dec).one_of(&BPF_DYNAMIC_PARAM),
     ])),
-    Some(EventInfo::new(298, "seccomp", EventType(345), Category::new(Kind::Other, Category::SYSCALL), Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(298, "seccomp", EventType(346), Category::new(Kind::Other, Category::SYSCALL), Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
         param("op", P::Uint64, F::Dec),
         param("flags", P::Uint64, F::Hex),
     ])),
-    Some(EventInfo::new(299, "seccomp", EventType(345), Category::new(Kind::Other, Category::SYSCALL), Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(299, "seccomp", EventType(346), Category::new(Kind::Other, Category::SYSCALL), Flags::CONVERTER_MANAGED, &[
         param("res", P::Errno, F::Dec),
         param("op", P::Uint64, F::Dec),
         param("flags", P::Uint64, F::Hex),
     ])),
-    Some(EventInfo::new(300, "unlink", EventType(468), Category::new(Kind::File, Category::SYSCALL), Flags::OLD_VERSION, &[])),
-    Some(EventInfo::new(301, "unlink", EventType(468), Category::new(Kind::File, Category::SYSCALL), 0, &[
+    Some(EventInfo::new(300, "unlink", EventType(469), Category::new(Kind::File, Category::SYSCALL), Flags::OLD_VERSION, &[])),
+    Some(EventInfo::new(301, "unlink", EventType(469), Category::new(Kind::File, Category::SYSCALL), 0, &[
         param("res", P::Errno, F::Dec),
         param("path", P::FsPath, F::Na),
     ])),
-    Some(EventInfo::new(302, "unlinkat", EventType(469), Category::new(Kind::File, Category::SYSCALL), Flags::OLD_VERSION, &[])),
-    Some(EventInfo::new(303, "unlinkat", EventType(469), Category::new(Kind::File, Category::SYSCALL), Flags::USES_FD, &[
+    Some(EventInfo::new(302, "unlinkat", EventType(470), Category::new(Kind::File, Category::SYSCALL), Flags::OLD_VERSION, &[])),
+    Some(EventInfo::new(303, "unlinkat", EventType(470), Category::new(Kind::File, Category::SYSCALL), Flags::USES_FD, &[
         param("res", P::Errno, F::Dec),
         param("dirfd", P::Fd, F::Dec),
         param("name", P::FsRelPath, F::Na).relative_to(1),
@@ -2497,8 +2497,8 @@ pub(super) static EVENTS: [Option<EventInfo>; 454] = [
         param("fd", P::Fd, F::Dec),
         param("mode", P::Mode, F::Oct).flags(&CHMOD_MODE),
     ])),
-    Some(EventInfo::new(318, "renameat2", EventType(308), Category::new(Kind::File, Category::SYSCALL), Flags::OLD_VERSION, &[])),
-    Some(EventInfo::new(319, "renameat2", EventType(308), Category::new(Kind::File, Category::SYSCALL), 0, &[
+    Some(EventInfo::new(318, "renameat2", EventType(309), Category::new(Kind::File, Category::SYSCALL), Flags::OLD_VERSION, &[])),
+    Some(EventInfo::new(319, "renameat2", EventType(309), Category::new(Kind::File, Category::SYSCALL), 0, &[
         param("res", P::Errno, F::Dec),
         param("olddirfd", P::Fd, F::Dec),
         param("oldpath", P::FsRelPath, F::Na).relative_to(1),
@@ -2506,8 +2506,8 @@ pub(super) static EVENTS: [Option<EventInfo>; 454] = [
         param("newpath", P::FsRelPath, F::Na).relative_to(3),
         param("flags", P::Flags32, F::Hex).flags(&RENAMEAT2_FLAGS),
     ])),
-    Some(EventInfo::new(320, "userfaultfd", EventType(476), Category::new(Kind::File, Category::SYSCALL), Flags::CREATES_FD | Flags::MODIFIES_STATE | Flags::OLD_VERSION, &[])),
-    Some(EventInfo::new(321, "userfaultfd", EventType(476), Category::new(Kind::File, Category::SYSCALL), Flags::CREATES_FD | Flags::MODIFIES_STATE, &[
+    Some(EventInfo::new(320, "userfaultfd", EventType(477), Category::new(Kind::File, Category::SYSCALL), Flags::CREATES_FD | Flags::MODIFIES_STATE | Flags::OLD_VERSION, &[])),
+    Some(EventInfo::new(321, "userfaultfd", EventType(477), Category::new(Kind::File, Category::SYSCALL), Flags::CREATES_FD | Flags::MODIFIES_STATE, &[
         param("res", P::Errno, F::Dec),
         param("flags", P::Flags32, F::Hex).flags(&FILE_FLAGS),
     ])),
@@ -2687,7 +2687,7 @@ pub(super) static EVENTS: [Option<EventInfo>; 454] = [
         param("cap_permitted", P::Uint64, F::Hex),
         param("cap_effective", P::Uint64, F::Hex),
     ])),
-    Some(EventInfo::new(354, "useradded", EventType(474), Category::new(Kind::Process, Category::METAEVENT), Flags::MODIFIES_STATE, &[
+    Some(EventInfo::new(354, "useradded", EventType(475), Category::new(Kind::Process, Category::METAEVENT), Flags::MODIFIES_STATE, &[
         param("uid", P::Uint32, F::Dec),
         param("gid", P::Uint32, F::Dec),
         param("name", P::CharBuf, F::Na),
@@ -2696,7 +2696,7 @@ pub(super) static EVENTS: [Option<EventInfo>; 454] = [
         param("container_id", P::CharBuf, F::Na),
     ])),
     None,
-    Some(EventInfo::new(356, "userdeleted", EventType(475), Category::new(Kind::Process, Category::METAEVENT), Flags::MODIFIES_STATE, &[
+    Some(EventInfo::new(356, "userdeleted", EventType(476), Category::new(Kind::Process, Category::METAEVENT), Flags::MODIFIES_STATE, &[
         param("uid", P::Uint32, F::Dec),
         param("gid", P::Uint32, F::Dec),
         param("name", P::CharBuf, F::Na),
@@ -2809,8 +2809,8 @@ pub(super) static EVENTS: [Option<EventInfo>; 454] = [
         param("gid", P::Uint32, F::Dec),
         param("flags", P::Flags32, F::Hex).flags(&FCHOWNAT_FLAGS),
     ])),
-    Some(EventInfo::new(386, "umount", EventType(464), Category::new(Kind::File, Category::SYSCALL), Flags::MODIFIES_STATE | Flags::OLD_VERSION, &[])),
-    Some(EventInfo::new(387, "umount", EventType(464), Category::new(Kind::File, Category::SYSCALL), Flags::MODIFIES_STATE, &[
+    Some(EventInfo::new(386, "umount", EventType(465), Category::new(Kind::File, Category::SYSCALL), Flags::MODIFIES_STATE | Flags::OLD_VERSION, &[])),
+    Some(EventInfo::new(387, "umount", EventType(465), Category::new(Kind::File, Category::SYSCALL), Flags::MODIFIES_STATE, &[
         param("res", P::Errno, F::Dec),
         param("name", P::FsPath, F::Na),
     ])),
@@ -2825,10 +2825,10 @@ pub(super) static EVENTS: [Option<EventInfo>; 454] = [
         param("queuemax", P::Uint32, F::Dec),
         param("flags", P::Int32, F::Hex),
     ])),
-    Some(EventInfo::new(390, "umount2", EventType(465), Category::new(Kind::File, Category::SYSCALL), Flags::MODIFIES_STATE | Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(390, "umount2", EventType(466), Category::new(Kind::File, Category::SYSCALL), Flags::MODIFIES_STATE | Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
         param("flags", P::Flags32, F::Hex).flags(&UMOUNT_FLAGS),
     ])),
-    Some(EventInfo::new(391, "umount2", EventType(465), Category::new(Kind::File, Category::SYSCALL), Flags::MODIFIES_STATE | Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(391, "umount2", EventType(466), Category::new(Kind::File, Category::SYSCALL), Flags::MODIFIES_STATE | Flags::CONVERTER_MANAGED, &[
         param("res", P::Errno, F::Dec),
         param("name", P::FsPath, F::Na),
         param("flags", P::Flags32, F::Hex).flags(&UMOUNT_FLAGS),
@@ -2854,18 +2854,18 @@ pub(super) static EVENTS: [Option<EventInfo>; 454] = [
         param("flags", P::Flags16, F::Hex).flags(&FILE_FLAGS),
         param("initval", P::Uint64, F::Dec),
     ])),
-    Some(EventInfo::new(398, "signalfd4", EventType(400), Category::new(Kind::Signal, Category::SYSCALL), Flags::CREATES_FD | Flags::MODIFIES_STATE | Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(398, "signalfd4", EventType(401), Category::new(Kind::Signal, Category::SYSCALL), Flags::CREATES_FD | Flags::MODIFIES_STATE | Flags::OLD_VERSION | Flags::CONVERTER_MANAGED, &[
         param("fd", P::Fd, F::Dec),
         param("mask", P::Uint32, F::Hex),
     ])),
-    Some(EventInfo::new(399, "signalfd4", EventType(400), Category::new(Kind::Signal, Category::SYSCALL), Flags::CREATES_FD | Flags::MODIFIES_STATE | Flags::CONVERTER_MANAGED, &[
+    Some(EventInfo::new(399, "signalfd4", EventType(401), Category::new(Kind::Signal, Category::SYSCALL), Flags::CREATES_FD | Flags::MODIFIES_STATE | Flags::CONVERTER_MANAGED, &[
         param("res", P::Fd, F::Dec),
         param("flags", P::Flags16, F::Hex).flags(&FILE_FLAGS),
         param("fd", P::Fd, F::Dec),
         param("mask", P::Uint32, F::Hex),
     ])),
-    Some(EventInfo::new(400, "prctl", EventType(270), Category::new(Kind::Process, Category::SYSCALL), Flags::MODIFIES_STATE | Flags::OLD_VERSION, &[])),
-    Some(EventInfo::new(401, "prctl", EventType(270), Category::new(Kind::Process, Category::SYSCALL), Flags::MODIFIES_STATE, &[
+    Some(EventInfo::new(400, "prctl", EventType(271), Category::new(Kind::Process, Category::SYSCALL), Flags::MODIFIES_STATE | Flags::OLD_VERSION, &[])),
+    Some(EventInfo::new(401, "prctl", EventType(271), Category::new(Kind::Process, Category::SYSCALL), Flags::MODIFIES_STATE, &[
         param("res", P::Errno, F::Dec),
         param("option", P::EnumFlags32, F::Dec).flags(&PRCTL_OPTIONS),
         param("arg2_str", P::CharBuf, F::Na),
@@ -2932,14 +2932,14 @@ pub(super) static EVENTS: [Option<EventInfo>; 454] = [
         param("path", P::FsRelPath, F::Na).relative_to(1),
         param("flags", P::Flags32, F::Hex).flags(&NEWFSTATAT_FLAGS),
     ])),
-    Some(EventInfo::new(420, "process_vm_readv", EventType(279), Category::new(Kind::Ipc, Category::SYSCALL), Flags::OLD_VERSION, &[])),
-    Some(EventInfo::new(421, "process_vm_readv", EventType(279), Category::new(Kind::Ipc, Category::SYSCALL), 0, &[
+    Some(EventInfo::new(420, "process_vm_readv", EventType(280), Category::new(Kind::Ipc, Category::SYSCALL), Flags::OLD_VERSION, &[])),
+    Some(EventInfo::new(421, "process_vm_readv", EventType(280), Category::new(Kind::Ipc, Category::SYSCALL), 0, &[
         param("res", P::Int64, F::Dec),
         param("pid", P::Pid, F::Dec),
         param("data", P::ByteBuf, F::Na),
     ])),
-    Some(EventInfo::new(422, "process_vm_writev", EventType(280), Category::new(Kind::Ipc, Category::SYSCALL), Flags::OLD_VERSION, &[])),
-    Some(EventInfo::new(423, "process_vm_writev", EventType(280), Category::new(Kind::Ipc, Category::SYSCALL), 0, &[
+    Some(EventInfo::new(422, "process_vm_writev", EventType(281), Category::new(Kind::Ipc, Category::SYSCALL), Flags::OLD_VERSION, &[])),
+    Some(EventInfo::new(423, "process_vm_writev", EventType(281), Category::new(Kind::Ipc, Category::SYSCALL), 0, &[
         param("res", P::Int64, F::Dec),
         param("pid", P::Pid, F::Dec),
         param("data", P::ByteBuf, F::Na),
@@ -2950,19 +2950,19 @@ pub(super) static EVENTS: [Option<EventInfo>; 454] = [
         param("name", P::CharBuf, F::Na),
         param("flags", P::Flags32, F::Hex).flags(&DELETE_MODULE_FLAGS),
     ])),
-    Some(EventInfo::new(426, "setreuid", EventType(379), Category::new(Kind::User, Category::SYSCALL), Flags::MODIFIES_STATE | Flags::OLD_VERSION, &[])),
-    Some(EventInfo::new(427, "setreuid", EventType(379), Category::new(Kind::User, Category::SYSCALL), Flags::MODIFIES_STATE, &[
+    Some(EventInfo::new(426, "setreuid", EventType(380), Category::new(Kind::User, Category::SYSCALL), Flags::MODIFIES_STATE | Flags::OLD_VERSION, &[])),
+    Some(EventInfo::new(427, "setreuid", EventType(380), Category::new(Kind::User, Category::SYSCALL), Flags::MODIFIES_STATE, &[
         param("res", P::Errno, F::Dec),
         param("ruid", P::Uid, F::Dec),
         param("euid", P::Uid, F::Dec),
     ])),
-    Some(EventInfo::new(428, "setregid", EventType(374), Category::new(Kind::User, Category::SYSCALL), Flags::OLD_VERSION, &[])),
-    Some(EventInfo::new(429, "setregid", EventType(374), Category::new(Kind::User, Category::SYSCALL), Flags::MODIFIES_STATE, &[
+    Some(EventInfo::new(428, "setregid", EventType(375), Category::new(Kind::User, Category::SYSCALL), Flags::OLD_VERSION, &[])),
+    Some(EventInfo::new(429, "setregid", EventType(375), Category::new(Kind::User, Category::SYSCALL), Flags::MODIFIES_STATE, &[
         param("res", P::Errno, F::Dec),
         param("rgid", P::Uid, F::Dec),
         param("egid", P::Uid, F::Dec),
     ])),
-    Some(EventInfo::new(430, "task", EventType(436), Category::new(Kind::Process, Category::ITER), Flags::MODIFIES_STATE, &[
+    Some(EventInfo::new(430, "task", EventType(437), Category::new(Kind::Process, Category::ITER), Flags::MODIFIES_STATE, &[
         param("ppid", P::Pid32, F::Dec),
         param("pgid", P::Pid32, F::Dec),
         param("vpgid", P::Pid32, F::Dec),
@@ -2997,19 +2997,19 @@ pub(super) static EVENTS: [Option<EventInfo>; 454] = [
         param("loginuid", P::Uid, F::Dec),
     ])),
     None,
-    Some(EventInfo::new(432, "task_file_pipe", EventType(440), Category::new(Kind::File, Category::ITER), Flags::MODIFIES_STATE, &[
+    Some(EventInfo::new(432, "task_file_pipe", EventType(441), Category::new(Kind::File, Category::ITER), Flags::MODIFIES_STATE, &[
         param("fd", P::Fd32, F::Dec),
         param("path", P::FsPath, F::Na),
         param("ino_num", P::Uint64, F::Dec),
     ])),
     None,
-    Some(EventInfo::new(434, "task_file_memfd", EventType(439), Category::new(Kind::File, Category::ITER), Flags::MODIFIES_STATE, &[
+    Some(EventInfo::new(434, "task_file_memfd", EventType(440), Category::new(Kind::File, Category::ITER), Flags::MODIFIES_STATE, &[
         param("fd", P::Fd32, F::Dec),
         param("path", P::FsPath, F::Na),
         param("ino_num", P::Uint64, F::Dec),
     ])),
     None,
-    Some(EventInfo::new(436, "task_file_regular", EventType(441), Category::new(Kind::File, Category::ITER), Flags::MODIFIES_STATE, &[
+    Some(EventInfo::new(436, "task_file_regular", EventType(442), Category::new(Kind::File, Category::ITER), Flags::MODIFIES_STATE, &[
         param("fd", P::Fd32, F::Dec),
         param("path", P::FsPath, F::Na),
         param("flags", P::Flags32, F::Hex).flags(&FILE_FLAGS),
@@ -3017,13 +3017,13 @@ pub(super) static EVENTS: [Option<EventInfo>; 454] = [
         param("ino_num", P::Uint64, F::Dec),
     ])),
     None,
-    Some(EventInfo::new(438, "task_file_directory", EventType(438), Category::new(Kind::File, Category::ITER), Flags::MODIFIES_STATE, &[
+    Some(EventInfo::new(438, "task_file_directory", EventType(439), Category::new(Kind::File, Category::ITER), Flags::MODIFIES_STATE, &[
         param("fd", P::Fd32, F::Dec),
         param("path", P::FsPath, F::Na),
         param("ino_num", P::Uint64, F::Dec),
     ])),
     None,
-    Some(EventInfo::new(440, "task_file_socket_inet", EventType(442), Category::new(Kind::File, Category::ITER), Flags::MODIFIES_STATE, &[
+    Some(EventInfo::new(440, "task_file_socket_inet", EventType(443), Category::new(Kind::File, Category::ITER), Flags::MODIFIES_STATE, &[
         param("fd", P::Fd32, F::Dec),
         param("sk_type", P::Uint16, F::Dec),
         param("sk_proto", P::Uint16, F::Dec),
@@ -3034,7 +3034,7 @@ pub(super) static EVENTS: [Option<EventInfo>; 454] = [
         param("ino_num", P::Uint64, F::Dec),
     ])),
     None,
-    Some(EventInfo::new(442, "task_file_socket_inet6", EventType(443), Category::new(Kind::File, Category::ITER), Flags::MODIFIES_STATE, &[
+    Some(EventInfo::new(442, "task_file_socket_inet6", EventType(444), Category::new(Kind::File, Category::ITER), Flags::MODIFIES_STATE, &[
         param("fd", P::Fd32, F::Dec),
         param("sk_type", P::Uint16, F::Dec),
         param("sk_proto", P::Uint16, F::Dec),
@@ -3045,7 +3045,7 @@ pub(super) static EVENTS: [Option<EventInfo>; 454] = [
         param("ino_num", P::Uint64, F::Dec),
     ])),
     None,
-    Some(EventInfo::new(444, "task_file_socket_unix", EventType(445), Category::new(Kind::File, Category::ITER), Flags::MODIFIES_STATE, &[
+    Some(EventInfo::new(444, "task_file_socket_unix", EventType(446), Category::new(Kind::File, Category::ITER), Flags::MODIFIES_STATE, &[
         param("fd", P::Fd32, F::Dec),
         param("sk_type", P::Uint16, F::Dec),
         param("sk_proto", P::Uint16, F::Dec),
@@ -3054,14 +3054,14 @@ pub(super) static EVENTS: [Option<EventInfo>; 454] = [
         param("ino_num", P::Uint64, F::Dec),
     ])),
     None,
-    Some(EventInfo::new(446, "task_file_socket_netlink", EventType(444), Category::new(Kind::File, Category::ITER), Flags::MODIFIES_STATE, &[
+    Some(EventInfo::new(446, "task_file_socket_netlink", EventType(445), Category::new(Kind::File, Category::ITER), Flags::MODIFIES_STATE, &[
         param("fd", P::Fd32, F::Dec),
         param("sk_type", P::Uint16, F::Dec),
         param("sk_proto", P::Uint16, F::Dec),
         param("ino_num", P::Uint64, F::Dec),
     ])),
     None,
-    Some(EventInfo::new(448, "task_file_anon_inode", EventType(437), Category::new(Kind::File, Category::ITER), Flags::MODIFIES_STATE, &[
+    Some(EventInfo::new(448, "task_file_anon_inode", EventType(438), Category::new(Kind::File, Category::ITER), Flags::MODIFIES_STATE, &[
         param("fd", P::Fd32, F::Dec),
         param("fd_type", P::Flags8, F::Dec).flags(&ANON_INODE_FD_TYPES),
         param("path", P::FsPath, F::Na),
@@ -3089,174 +3089,174 @@ pub(super) static EVENTS: [Option<EventInfo>; 454] = [
 /// System calls by their `PPM_SC` number.
 #[rustfmt::skip]
 pub(super) static SYSCALLS: [Option<Syscall>; 454] = [
-    Some(Syscall::new("unknown", EventType(467), -1)), Some(Syscall::new("restart_syscall", EventType(310), 219)),
-    Some(Syscall::new("exit", EventType(55), 60)), Some(Syscall::new("read", EventType(292), 0)),
-    Some(Syscall::new("write", EventType(488), 1)), Some(Syscall::new("open", EventType(243), 2)),
+    Some(Syscall::new("unknown", EventType(468), -1)), Some(Syscall::new("restart_syscall", EventType(311), 219)),
+    Some(Syscall::new("exit", EventType(55), 60)), Some(Syscall::new("read", EventType(293), 0)),
+    Some(Syscall::new("write", EventType(489), 1)), Some(Syscall::new("open", EventType(243), 2)),
     Some(Syscall::new("close", EventType(30), 3)), Some(Syscall::new("creat", EventType(36), 85)),
-    Some(Syscall::new("link", EventType(172), 86)), Some(Syscall::new("unlink", EventType(468), 87)),
-    Some(Syscall::new("chdir", EventType(19), 80)), Some(Syscall::new("time", EventType(448), 201)),
+    Some(Syscall::new("link", EventType(172), 86)), Some(Syscall::new("unlink", EventType(469), 87)),
+    Some(Syscall::new("chdir", EventType(19), 80)), Some(Syscall::new("time", EventType(449), 201)),
     Some(Syscall::new("mknod", EventType(201), 133)), Some(Syscall::new("chmod", EventType(20), 90)),
-    Some(Syscall::new("stat", EventType(412), 4)), Some(Syscall::new("lseek", EventType(183), 8)),
+    Some(Syscall::new("stat", EventType(413), 4)), Some(Syscall::new("lseek", EventType(183), 8)),
     Some(Syscall::new("getpid", EventType(117), 39)), Some(Syscall::new("mount", EventType(209), 165)),
-    Some(Syscall::new("ptrace", EventType(284), 101)), Some(Syscall::new("alarm", EventType(9), 37)),
+    Some(Syscall::new("ptrace", EventType(285), 101)), Some(Syscall::new("alarm", EventType(9), 37)),
     Some(Syscall::new("fstat", EventType(85), 5)), Some(Syscall::new("pause", EventType(252), 34)),
-    Some(Syscall::new("utime", EventType(478), 132)), Some(Syscall::new("access", EventType(5), 21)),
-    Some(Syscall::new("sync", EventType(427), 162)), Some(Syscall::new("kill", EventType(166), 62)),
-    Some(Syscall::new("rename", EventType(306), 82)), Some(Syscall::new("mkdir", EventType(199), 83)),
-    Some(Syscall::new("rmdir", EventType(313), 84)), Some(Syscall::new("dup", EventType(40), 32)),
-    Some(Syscall::new("pipe", EventType(261), 22)), Some(Syscall::new("times", EventType(458), 100)),
+    Some(Syscall::new("utime", EventType(479), 132)), Some(Syscall::new("access", EventType(5), 21)),
+    Some(Syscall::new("sync", EventType(428), 162)), Some(Syscall::new("kill", EventType(166), 62)),
+    Some(Syscall::new("rename", EventType(307), 82)), Some(Syscall::new("mkdir", EventType(199), 83)),
+    Some(Syscall::new("rmdir", EventType(314), 84)), Some(Syscall::new("dup", EventType(40), 32)),
+    Some(Syscall::new("pipe", EventType(261), 22)), Some(Syscall::new("times", EventType(459), 100)),
     Some(Syscall::new("brk", EventType(15), 12)), Some(Syscall::new("acct", EventType(6), 163)),
     Some(Syscall::new("ioctl", EventType(155), 16)), Some(Syscall::new("fcntl", EventType(69), 72)),
-    Some(Syscall::new("setpgid", EventType(372), 109)), Some(Syscall::new("umask", EventType(463), 95)),
-    Some(Syscall::new("chroot", EventType(22), 161)), Some(Syscall::new("ustat", EventType(477), 136)),
+    Some(Syscall::new("setpgid", EventType(373), 109)), Some(Syscall::new("umask", EventType(464), 95)),
+    Some(Syscall::new("chroot", EventType(22), 161)), Some(Syscall::new("ustat", EventType(478), 136)),
     Some(Syscall::new("dup2", EventType(41), 33)), Some(Syscall::new("getppid", EventType(119), 110)),
-    Some(Syscall::new("getpgrp", EventType(116), 111)), Some(Syscall::new("setsid", EventType(381), 112)),
-    Some(Syscall::new("sethostname", EventType(369), 170)), Some(Syscall::new("setrlimit", EventType(380), 160)),
+    Some(Syscall::new("getpgrp", EventType(116), 111)), Some(Syscall::new("setsid", EventType(382), 112)),
+    Some(Syscall::new("sethostname", EventType(370), 170)), Some(Syscall::new("setrlimit", EventType(381), 160)),
     Some(Syscall::new("getrusage", EventType(127), 98)), Some(Syscall::new("gettimeofday", EventType(132), 96)),
-    Some(Syscall::new("settimeofday", EventType(383), 164)), Some(Syscall::new("symlink", EventType(425), 88)),
-    Some(Syscall::new("lstat", EventType(188), 6)), Some(Syscall::new("readlink", EventType(295), 89)),
-    Some(Syscall::new("uselib", EventType(473), 134)), Some(Syscall::new("swapon", EventType(422), 167)),
-    Some(Syscall::new("reboot", EventType(298), 169)), Some(Syscall::new("mmap", EventType(206), 9)),
-    Some(Syscall::new("munmap", EventType(230), 11)), Some(Syscall::new("truncate", EventType(461), 76)),
+    Some(Syscall::new("settimeofday", EventType(384), 164)), Some(Syscall::new("symlink", EventType(426), 88)),
+    Some(Syscall::new("lstat", EventType(188), 6)), Some(Syscall::new("readlink", EventType(296), 89)),
+    Some(Syscall::new("uselib", EventType(474), 134)), Some(Syscall::new("swapon", EventType(423), 167)),
+    Some(Syscall::new("reboot", EventType(299), 169)), Some(Syscall::new("mmap", EventType(206), 9)),
+    Some(Syscall::new("munmap", EventType(230), 11)), Some(Syscall::new("truncate", EventType(462), 76)),
     Some(Syscall::new("ftruncate", EventType(91), 77)), Some(Syscall::new("fchmod", EventType(64), 91)),
-    Some(Syscall::new("getpriority", EventType(120), 140)), Some(Syscall::new("setpriority", EventType(373), 141)),
-    Some(Syscall::new("statfs", EventType(414), 137)), Some(Syscall::new("fstatfs", EventType(88), 138)),
-    Some(Syscall::new("syslog", EventType(435), 103)), Some(Syscall::new("setitimer", EventType(370), 38)),
-    Some(Syscall::new("getitimer", EventType(113), 36)), Some(Syscall::new("uname", EventType(466), 63)),
-    Some(Syscall::new("vhangup", EventType(482), 153)), Some(Syscall::new("wait4", EventType(485), 61)),
-    Some(Syscall::new("swapoff", EventType(421), 168)), Some(Syscall::new("sysinfo", EventType(434), 99)),
-    Some(Syscall::new("fsync", EventType(90), 74)), Some(Syscall::new("setdomainname", EventType(363), 171)),
+    Some(Syscall::new("getpriority", EventType(120), 140)), Some(Syscall::new("setpriority", EventType(374), 141)),
+    Some(Syscall::new("statfs", EventType(415), 137)), Some(Syscall::new("fstatfs", EventType(88), 138)),
+    Some(Syscall::new("syslog", EventType(436), 103)), Some(Syscall::new("setitimer", EventType(371), 38)),
+    Some(Syscall::new("getitimer", EventType(113), 36)), Some(Syscall::new("uname", EventType(467), 63)),
+    Some(Syscall::new("vhangup", EventType(483), 153)), Some(Syscall::new("wait4", EventType(486), 61)),
+    Some(Syscall::new("swapoff", EventType(422), 168)), Some(Syscall::new("sysinfo", EventType(435), 99)),
+    Some(Syscall::new("fsync", EventType(90), 74)), Some(Syscall::new("setdomainname", EventType(364), 171)),
     Some(Syscall::new("adjtimex", EventType(8), 159)), Some(Syscall::new("mprotect", EventType(213), 10)),
     Some(Syscall::new("init_module", EventType(141), 175)), Some(Syscall::new("delete_module", EventType(38), 176)),
-    Some(Syscall::new("quotactl", EventType(290), 179)), Some(Syscall::new("getpgid", EventType(115), 121)),
-    Some(Syscall::new("fchdir", EventType(63), 81)), Some(Syscall::new("sysfs", EventType(433), 139)),
+    Some(Syscall::new("quotactl", EventType(291), 179)), Some(Syscall::new("getpgid", EventType(115), 121)),
+    Some(Syscall::new("fchdir", EventType(63), 81)), Some(Syscall::new("sysfs", EventType(434), 139)),
     Some(Syscall::new("personality", EventType(257), 135)), Some(Syscall::new("getdents", EventType(104), 78)),
-    Some(Syscall::new("select", EventType(347), 23)), Some(Syscall::new("flock", EventType(77), 73)),
-    Some(Syscall::new("msync", EventType(226), 26)), Some(Syscall::new("readv", EventType(297), 19)),
-    Some(Syscall::new("writev", EventType(489), 20)), Some(Syscall::new("getsid", EventType(128), 124)),
+    Some(Syscall::new("select", EventType(348), 23)), Some(Syscall::new("flock", EventType(77), 73)),
+    Some(Syscall::new("msync", EventType(226), 26)), Some(Syscall::new("readv", EventType(298), 19)),
+    Some(Syscall::new("writev", EventType(490), 20)), Some(Syscall::new("getsid", EventType(128), 124)),
     Some(Syscall::new("fdatasync", EventType(71), 75)), Some(Syscall::new("mlock", EventType(203), 149)),
     Some(Syscall::new("munlock", EventType(228), 150)), Some(Syscall::new("mlockall", EventType(205), 151)),
-    Some(Syscall::new("munlockall", EventType(229), 152)), Some(Syscall::new("sched_setparam", EventType(341), 142)),
-    Some(Syscall::new("sched_getparam", EventType(335), 143)),
-    Some(Syscall::new("sched_setscheduler", EventType(342), 144)),
-    Some(Syscall::new("sched_getscheduler", EventType(336), 145)), Some(Syscall::new("sched_yield", EventType(344), 24)),
-    Some(Syscall::new("sched_get_priority_max", EventType(331), 146)),
-    Some(Syscall::new("sched_get_priority_min", EventType(332), 147)),
-    Some(Syscall::new("sched_rr_get_interval", EventType(338), 148)),
+    Some(Syscall::new("munlockall", EventType(229), 152)), Some(Syscall::new("sched_setparam", EventType(342), 142)),
+    Some(Syscall::new("sched_getparam", EventType(336), 143)),
+    Some(Syscall::new("sched_setscheduler", EventType(343), 144)),
+    Some(Syscall::new("sched_getscheduler", EventType(337), 145)), Some(Syscall::new("sched_yield", EventType(345), 24)),
+    Some(Syscall::new("sched_get_priority_max", EventType(332), 146)),
+    Some(Syscall::new("sched_get_priority_min", EventType(333), 147)),
+    Some(Syscall::new("sched_rr_get_interval", EventType(339), 148)),
     Some(Syscall::new("nanosleep", EventType(233), 35)), Some(Syscall::new("mremap", EventType(220), 25)),
-    Some(Syscall::new("poll", EventType(268), 7)), Some(Syscall::new("prctl", EventType(270), 157)),
-    Some(Syscall::new("rt_sigaction", EventType(316), 13)), Some(Syscall::new("rt_sigprocmask", EventType(318), 14)),
-    Some(Syscall::new("rt_sigpending", EventType(317), 127)), Some(Syscall::new("rt_sigtimedwait", EventType(322), 128)),
-    Some(Syscall::new("rt_sigqueueinfo", EventType(319), 129)), Some(Syscall::new("rt_sigsuspend", EventType(321), 130)),
+    Some(Syscall::new("poll", EventType(269), 7)), Some(Syscall::new("prctl", EventType(271), 157)),
+    Some(Syscall::new("rt_sigaction", EventType(317), 13)), Some(Syscall::new("rt_sigprocmask", EventType(319), 14)),
+    Some(Syscall::new("rt_sigpending", EventType(318), 127)), Some(Syscall::new("rt_sigtimedwait", EventType(323), 128)),
+    Some(Syscall::new("rt_sigqueueinfo", EventType(320), 129)), Some(Syscall::new("rt_sigsuspend", EventType(322), 130)),
     Some(Syscall::new("getcwd", EventType(103), 79)), Some(Syscall::new("capget", EventType(17), 125)),
-    Some(Syscall::new("capset", EventType(18), 126)), Some(Syscall::new("sendfile", EventType(353), 40)),
+    Some(Syscall::new("capset", EventType(18), 126)), Some(Syscall::new("sendfile", EventType(354), 40)),
     Some(Syscall::new("getrlimit", EventType(126), 97)), Some(Syscall::new("lchown", EventType(170), 94)),
     Some(Syscall::new("getuid", EventType(133), 102)), Some(Syscall::new("getgid", EventType(110), 104)),
     Some(Syscall::new("geteuid", EventType(108), 107)), Some(Syscall::new("getegid", EventType(106), 108)),
-    Some(Syscall::new("setreuid", EventType(379), 113)), Some(Syscall::new("setregid", EventType(374), 114)),
-    Some(Syscall::new("getgroups", EventType(112), 115)), Some(Syscall::new("setgroups", EventType(368), 116)),
-    Some(Syscall::new("fchown", EventType(67), 93)), Some(Syscall::new("setresuid", EventType(377), 117)),
-    Some(Syscall::new("getresuid", EventType(124), 118)), Some(Syscall::new("setresgid", EventType(375), 119)),
+    Some(Syscall::new("setreuid", EventType(380), 113)), Some(Syscall::new("setregid", EventType(375), 114)),
+    Some(Syscall::new("getgroups", EventType(112), 115)), Some(Syscall::new("setgroups", EventType(369), 116)),
+    Some(Syscall::new("fchown", EventType(67), 93)), Some(Syscall::new("setresuid", EventType(378), 117)),
+    Some(Syscall::new("getresuid", EventType(124), 118)), Some(Syscall::new("setresgid", EventType(376), 119)),
     Some(Syscall::new("getresgid", EventType(122), 120)), Some(Syscall::new("chown", EventType(21), 92)),
-    Some(Syscall::new("setuid", EventType(384), 105)), Some(Syscall::new("setgid", EventType(366), 106)),
-    Some(Syscall::new("setfsuid", EventType(365), 122)), Some(Syscall::new("setfsgid", EventType(364), 123)),
+    Some(Syscall::new("setuid", EventType(385), 105)), Some(Syscall::new("setgid", EventType(367), 106)),
+    Some(Syscall::new("setfsuid", EventType(366), 122)), Some(Syscall::new("setfsgid", EventType(365), 123)),
     Some(Syscall::new("pivot_root", EventType(263), 155)), Some(Syscall::new("mincore", EventType(198), 27)),
     Some(Syscall::new("madvise", EventType(190), 28)), Some(Syscall::new("gettid", EventType(131), 186)),
-    Some(Syscall::new("setxattr", EventType(386), 188)), Some(Syscall::new("lsetxattr", EventType(184), 189)),
+    Some(Syscall::new("setxattr", EventType(387), 188)), Some(Syscall::new("lsetxattr", EventType(184), 189)),
     Some(Syscall::new("fsetxattr", EventType(81), 190)), Some(Syscall::new("getxattr", EventType(135), 191)),
     Some(Syscall::new("lgetxattr", EventType(171), 192)), Some(Syscall::new("fgetxattr", EventType(72), 193)),
     Some(Syscall::new("listxattr", EventType(177), 194)), Some(Syscall::new("llistxattr", EventType(179), 195)),
-    Some(Syscall::new("flistxattr", EventType(76), 196)), Some(Syscall::new("removexattr", EventType(304), 197)),
+    Some(Syscall::new("flistxattr", EventType(76), 196)), Some(Syscall::new("removexattr", EventType(305), 197)),
     Some(Syscall::new("lremovexattr", EventType(182), 198)), Some(Syscall::new("fremovexattr", EventType(79), 199)),
-    Some(Syscall::new("tkill", EventType(459), 200)), Some(Syscall::new("futex", EventType(92), 202)),
-    Some(Syscall::new("sched_setaffinity", EventType(339), 203)),
-    Some(Syscall::new("sched_getaffinity", EventType(333), 204)),
-    Some(Syscall::new("set_thread_area", EventType(361), 205)),
+    Some(Syscall::new("tkill", EventType(460), 200)), Some(Syscall::new("futex", EventType(92), 202)),
+    Some(Syscall::new("sched_setaffinity", EventType(340), 203)),
+    Some(Syscall::new("sched_getaffinity", EventType(334), 204)),
+    Some(Syscall::new("set_thread_area", EventType(362), 205)),
     Some(Syscall::new("get_thread_area", EventType(101), 211)), Some(Syscall::new("io_setup", EventType(150), 206)),
     Some(Syscall::new("io_destroy", EventType(147), 207)), Some(Syscall::new("io_getevents", EventType(148), 208)),
     Some(Syscall::new("io_submit", EventType(151), 209)), Some(Syscall::new("io_cancel", EventType(146), 210)),
     Some(Syscall::new("exit_group", EventType(56), 231)), Some(Syscall::new("epoll_create", EventType(43), 213)),
     Some(Syscall::new("epoll_ctl", EventType(45), 233)), Some(Syscall::new("epoll_wait", EventType(49), 232)),
-    Some(Syscall::new("remap_file_pages", EventType(303), 216)),
-    Some(Syscall::new("set_tid_address", EventType(362), 218)), Some(Syscall::new("timer_create", EventType(449), 222)),
-    Some(Syscall::new("timer_settime", EventType(453), 223)), Some(Syscall::new("timer_gettime", EventType(452), 224)),
-    Some(Syscall::new("timer_getoverrun", EventType(451), 225)), Some(Syscall::new("timer_delete", EventType(450), 226)),
+    Some(Syscall::new("remap_file_pages", EventType(304), 216)),
+    Some(Syscall::new("set_tid_address", EventType(363), 218)), Some(Syscall::new("timer_create", EventType(450), 222)),
+    Some(Syscall::new("timer_settime", EventType(454), 223)), Some(Syscall::new("timer_gettime", EventType(453), 224)),
+    Some(Syscall::new("timer_getoverrun", EventType(452), 225)), Some(Syscall::new("timer_delete", EventType(451), 226)),
     Some(Syscall::new("clock_settime", EventType(27), 227)), Some(Syscall::new("clock_gettime", EventType(25), 228)),
     Some(Syscall::new("clock_getres", EventType(24), 229)), Some(Syscall::new("clock_nanosleep", EventType(26), 230)),
-    Some(Syscall::new("tgkill", EventType(447), 234)), Some(Syscall::new("utimes", EventType(480), 235)),
+    Some(Syscall::new("tgkill", EventType(448), 234)), Some(Syscall::new("utimes", EventType(481), 235)),
     Some(Syscall::new("mq_open", EventType(216), 240)), Some(Syscall::new("mq_unlink", EventType(219), 241)),
     Some(Syscall::new("mq_timedsend", EventType(218), 242)), Some(Syscall::new("mq_timedreceive", EventType(217), 243)),
     Some(Syscall::new("mq_notify", EventType(215), 244)), Some(Syscall::new("mq_getsetattr", EventType(214), 245)),
-    Some(Syscall::new("kexec_load", EventType(164), 246)), Some(Syscall::new("waitid", EventType(486), 247)),
-    Some(Syscall::new("add_key", EventType(7), 248)), Some(Syscall::new("request_key", EventType(309), 249)),
+    Some(Syscall::new("kexec_load", EventType(164), 246)), Some(Syscall::new("waitid", EventType(487), 247)),
+    Some(Syscall::new("add_key", EventType(7), 248)), Some(Syscall::new("request_key", EventType(310), 249)),
     Some(Syscall::new("keyctl", EventType(165), 250)), Some(Syscall::new("ioprio_set", EventType(159), 251)),
     Some(Syscall::new("ioprio_get", EventType(158), 252)), Some(Syscall::new("inotify_init", EventType(143), 253)),
     Some(Syscall::new("inotify_add_watch", EventType(142), 254)),
     Some(Syscall::new("inotify_rm_watch", EventType(145), 255)), Some(Syscall::new("openat", EventType(247), 257)),
     Some(Syscall::new("mkdirat", EventType(200), 258)), Some(Syscall::new("mknodat", EventType(202), 259)),
     Some(Syscall::new("fchownat", EventType(68), 260)), Some(Syscall::new("futimesat", EventType(97), 261)),
-    Some(Syscall::new("unlinkat", EventType(469), 263)), Some(Syscall::new("renameat", EventType(307), 264)),
-    Some(Syscall::new("linkat", EventType(173), 265)), Some(Syscall::new("symlinkat", EventType(426), 266)),
-    Some(Syscall::new("readlinkat", EventType(296), 267)), Some(Syscall::new("fchmodat", EventType(65), 268)),
-    Some(Syscall::new("faccessat", EventType(57), 269)), Some(Syscall::new("pselect6", EventType(283), 270)),
-    Some(Syscall::new("ppoll", EventType(269), 271)), Some(Syscall::new("unshare", EventType(470), 272)),
-    Some(Syscall::new("set_robust_list", EventType(360), 273)),
-    Some(Syscall::new("get_robust_list", EventType(100), 274)), Some(Syscall::new("splice", EventType(408), 275)),
-    Some(Syscall::new("tee", EventType(446), 276)), Some(Syscall::new("vmsplice", EventType(484), 278)),
+    Some(Syscall::new("unlinkat", EventType(470), 263)), Some(Syscall::new("renameat", EventType(308), 264)),
+    Some(Syscall::new("linkat", EventType(173), 265)), Some(Syscall::new("symlinkat", EventType(427), 266)),
+    Some(Syscall::new("readlinkat", EventType(297), 267)), Some(Syscall::new("fchmodat", EventType(65), 268)),
+    Some(Syscall::new("faccessat", EventType(57), 269)), Some(Syscall::new("pselect6", EventType(284), 270)),
+    Some(Syscall::new("ppoll", EventType(270), 271)), Some(Syscall::new("unshare", EventType(471), 272)),
+    Some(Syscall::new("set_robust_list", EventType(361), 273)),
+    Some(Syscall::new("get_robust_list", EventType(100), 274)), Some(Syscall::new("splice", EventType(409), 275)),
+    Some(Syscall::new("tee", EventType(447), 276)), Some(Syscall::new("vmsplice", EventType(485), 278)),
     Some(Syscall::new("getcpu", EventType(102), 309)), Some(Syscall::new("epoll_pwait", EventType(47), 281)),
-    Some(Syscall::new("utimensat", EventType(479), 280)), Some(Syscall::new("signalfd", EventType(399), 282)),
-    Some(Syscall::new("timerfd_create", EventType(455), 283)), Some(Syscall::new("eventfd", EventType(51), 284)),
-    Some(Syscall::new("timerfd_settime", EventType(457), 286)),
-    Some(Syscall::new("timerfd_gettime", EventType(456), 287)), Some(Syscall::new("signalfd4", EventType(400), 289)),
+    Some(Syscall::new("utimensat", EventType(480), 280)), Some(Syscall::new("signalfd", EventType(400), 282)),
+    Some(Syscall::new("timerfd_create", EventType(456), 283)), Some(Syscall::new("eventfd", EventType(51), 284)),
+    Some(Syscall::new("timerfd_settime", EventType(458), 286)),
+    Some(Syscall::new("timerfd_gettime", EventType(457), 287)), Some(Syscall::new("signalfd4", EventType(401), 289)),
     Some(Syscall::new("eventfd2", EventType(52), 290)), Some(Syscall::new("epoll_create1", EventType(44), 291)),
     Some(Syscall::new("dup3", EventType(42), 292)), Some(Syscall::new("pipe2", EventType(262), 293)),
-    Some(Syscall::new("inotify_init1", EventType(144), 294)), Some(Syscall::new("preadv", EventType(273), 295)),
-    Some(Syscall::new("pwritev", EventType(287), 296)), Some(Syscall::new("rt_tgsigqueueinfo", EventType(323), 297)),
+    Some(Syscall::new("inotify_init1", EventType(144), 294)), Some(Syscall::new("preadv", EventType(274), 295)),
+    Some(Syscall::new("pwritev", EventType(288), 296)), Some(Syscall::new("rt_tgsigqueueinfo", EventType(324), 297)),
     Some(Syscall::new("perf_event_open", EventType(256), 298)), Some(Syscall::new("fanotify_init", EventType(61), 300)),
-    Some(Syscall::new("prlimit64", EventType(276), 302)), Some(Syscall::new("clock_adjtime", EventType(23), 305)),
-    Some(Syscall::new("syncfs", EventType(430), 306)), Some(Syscall::new("setns", EventType(371), 308)),
-    Some(Syscall::new("getdents64", EventType(105), 217)), Some(Syscall::new("socket", EventType(405), 41)),
+    Some(Syscall::new("prlimit64", EventType(277), 302)), Some(Syscall::new("clock_adjtime", EventType(23), 305)),
+    Some(Syscall::new("syncfs", EventType(431), 306)), Some(Syscall::new("setns", EventType(372), 308)),
+    Some(Syscall::new("getdents64", EventType(105), 217)), Some(Syscall::new("socket", EventType(406), 41)),
     Some(Syscall::new("bind", EventType(13), 49)), Some(Syscall::new("connect", EventType(32), 42)),
     Some(Syscall::new("listen", EventType(174), 50)), Some(Syscall::new("accept", EventType(3), 43)),
     Some(Syscall::new("getsockname", EventType(129), 51)), Some(Syscall::new("getpeername", EventType(114), 52)),
-    Some(Syscall::new("socketpair", EventType(407), 53)), Some(Syscall::new("sendto", EventType(357), 44)),
-    Some(Syscall::new("recvfrom", EventType(300), 45)), Some(Syscall::new("shutdown", EventType(393), 48)),
-    Some(Syscall::new("setsockopt", EventType(382), 54)), Some(Syscall::new("getsockopt", EventType(130), 55)),
-    Some(Syscall::new("sendmsg", EventType(356), 46)), Some(Syscall::new("sendmmsg", EventType(355), 307)),
-    Some(Syscall::new("recvmsg", EventType(302), 47)), Some(Syscall::new("recvmmsg", EventType(301), 299)),
-    Some(Syscall::new("accept4", EventType(4), 288)), Some(Syscall::new("semop", EventType(350), 65)),
-    Some(Syscall::new("semget", EventType(349), 64)), Some(Syscall::new("semctl", EventType(348), 66)),
+    Some(Syscall::new("socketpair", EventType(408), 53)), Some(Syscall::new("sendto", EventType(358), 44)),
+    Some(Syscall::new("recvfrom", EventType(301), 45)), Some(Syscall::new("shutdown", EventType(394), 48)),
+    Some(Syscall::new("setsockopt", EventType(383), 54)), Some(Syscall::new("getsockopt", EventType(130), 55)),
+    Some(Syscall::new("sendmsg", EventType(357), 46)), Some(Syscall::new("sendmmsg", EventType(356), 307)),
+    Some(Syscall::new("recvmsg", EventType(303), 47)), Some(Syscall::new("recvmmsg", EventType(302), 299)),
+    Some(Syscall::new("accept4", EventType(4), 288)), Some(Syscall::new("semop", EventType(351), 65)),
+    Some(Syscall::new("semget", EventType(350), 64)), Some(Syscall::new("semctl", EventType(349), 66)),
     Some(Syscall::new("msgsnd", EventType(225), 69)), Some(Syscall::new("msgrcv", EventType(224), 70)),
     Some(Syscall::new("msgget", EventType(223), 68)), Some(Syscall::new("msgctl", EventType(222), 71)),
-    Some(Syscall::new("shmdt", EventType(391), 67)), Some(Syscall::new("shmget", EventType(392), 29)),
-    Some(Syscall::new("shmctl", EventType(390), 31)), Some(Syscall::new("statfs64", EventType(415), -1)),
+    Some(Syscall::new("shmdt", EventType(392), 67)), Some(Syscall::new("shmget", EventType(393), 29)),
+    Some(Syscall::new("shmctl", EventType(391), 31)), Some(Syscall::new("statfs64", EventType(416), -1)),
     Some(Syscall::new("fstatfs64", EventType(89), -1)), Some(Syscall::new("fstatat64", EventType(87), -1)),
-    Some(Syscall::new("sendfile64", EventType(354), -1)), Some(Syscall::new("ugetrlimit", EventType(462), -1)),
-    Some(Syscall::new("bdflush", EventType(12), -1)), Some(Syscall::new("sigprocmask", EventType(402), -1)),
-    Some(Syscall::new("ipc", EventType(160), -1)), Some(Syscall::new("socketcall", EventType(406), -1)),
-    Some(Syscall::new("stat64", EventType(413), -1)), Some(Syscall::new("lstat64", EventType(189), -1)),
+    Some(Syscall::new("sendfile64", EventType(355), -1)), Some(Syscall::new("ugetrlimit", EventType(463), -1)),
+    Some(Syscall::new("bdflush", EventType(12), -1)), Some(Syscall::new("sigprocmask", EventType(403), -1)),
+    Some(Syscall::new("ipc", EventType(160), -1)), Some(Syscall::new("socketcall", EventType(407), -1)),
+    Some(Syscall::new("stat64", EventType(414), -1)), Some(Syscall::new("lstat64", EventType(189), -1)),
     Some(Syscall::new("fstat64", EventType(86), -1)), Some(Syscall::new("fcntl64", EventType(70), -1)),
     Some(Syscall::new("mmap2", EventType(207), -1)), Some(Syscall::new("_newselect", EventType(1), -1)),
-    Some(Syscall::new("sgetmask", EventType(388), -1)), Some(Syscall::new("ssetmask", EventType(411), -1)),
-    Some(Syscall::new("sigpending", EventType(401), -1)), Some(Syscall::new("olduname", EventType(242), -1)),
-    Some(Syscall::new("umount", EventType(464), -1)), Some(Syscall::new("signal", EventType(396), -1)),
-    Some(Syscall::new("nice", EventType(236), -1)), Some(Syscall::new("stime", EventType(418), -1)),
-    Some(Syscall::new("_llseek", EventType(0), -1)), Some(Syscall::new("waitpid", EventType(487), -1)),
-    Some(Syscall::new("pread64", EventType(272), 17)), Some(Syscall::new("pwrite64", EventType(286), 18)),
-    Some(Syscall::new("arch_prctl", EventType(10), 158)), Some(Syscall::new("shmat", EventType(389), 30)),
-    Some(Syscall::new("rt_sigreturn", EventType(320), 15)), Some(Syscall::new("fallocate", EventType(60), 285)),
-    Some(Syscall::new("newfstatat", EventType(234), 262)), Some(Syscall::new("process_vm_readv", EventType(279), 310)),
-    Some(Syscall::new("process_vm_writev", EventType(280), 311)), Some(Syscall::new("fork", EventType(78), 57)),
-    Some(Syscall::new("vfork", EventType(481), 58)), Some(Syscall::new("setuid32", EventType(385), -1)),
-    Some(Syscall::new("getuid32", EventType(134), -1)), Some(Syscall::new("setgid32", EventType(367), -1)),
+    Some(Syscall::new("sgetmask", EventType(389), -1)), Some(Syscall::new("ssetmask", EventType(412), -1)),
+    Some(Syscall::new("sigpending", EventType(402), -1)), Some(Syscall::new("olduname", EventType(242), -1)),
+    Some(Syscall::new("umount", EventType(465), -1)), Some(Syscall::new("signal", EventType(397), -1)),
+    Some(Syscall::new("nice", EventType(236), -1)), Some(Syscall::new("stime", EventType(419), -1)),
+    Some(Syscall::new("_llseek", EventType(0), -1)), Some(Syscall::new("waitpid", EventType(488), -1)),
+    Some(Syscall::new("pread64", EventType(273), 17)), Some(Syscall::new("pwrite64", EventType(287), 18)),
+    Some(Syscall::new("arch_prctl", EventType(10), 158)), Some(Syscall::new("shmat", EventType(390), 30)),
+    Some(Syscall::new("rt_sigreturn", EventType(321), 15)), Some(Syscall::new("fallocate", EventType(60), 285)),
+    Some(Syscall::new("newfstatat", EventType(234), 262)), Some(Syscall::new("process_vm_readv", EventType(280), 310)),
+    Some(Syscall::new("process_vm_writev", EventType(281), 311)), Some(Syscall::new("fork", EventType(78), 57)),
+    Some(Syscall::new("vfork", EventType(482), 58)), Some(Syscall::new("setuid32", EventType(386), -1)),
+    Some(Syscall::new("getuid32", EventType(134), -1)), Some(Syscall::new("setgid32", EventType(368), -1)),
     Some(Syscall::new("geteuid32", EventType(109), -1)), Some(Syscall::new("getgid32", EventType(111), -1)),
-    Some(Syscall::new("setresuid32", EventType(378), -1)), Some(Syscall::new("setresgid32", EventType(376), -1)),
+    Some(Syscall::new("setresuid32", EventType(379), -1)), Some(Syscall::new("setresgid32", EventType(377), -1)),
     Some(Syscall::new("getresuid32", EventType(125), -1)), Some(Syscall::new("getresgid32", EventType(123), -1)),
     Some(Syscall::new("finit_module", EventType(75), 313)), Some(Syscall::new("bpf", EventType(14), 321)),
-    Some(Syscall::new("seccomp", EventType(345), 317)), Some(Syscall::new("sigaltstack", EventType(395), 131)),
+    Some(Syscall::new("seccomp", EventType(346), 317)), Some(Syscall::new("sigaltstack", EventType(396), 131)),
     Some(Syscall::new("getrandom", EventType(121), 318)), Some(Syscall::new("fadvise64", EventType(59), 221)),
-    Some(Syscall::new("renameat2", EventType(308), 316)), Some(Syscall::new("userfaultfd", EventType(476), 323)),
-    Some(Syscall::new("openat2", EventType(248), 437)), Some(Syscall::new("umount2", EventType(465), 166)),
+    Some(Syscall::new("renameat2", EventType(309), 316)), Some(Syscall::new("userfaultfd", EventType(477), 323)),
+    Some(Syscall::new("openat2", EventType(248), 437)), Some(Syscall::new("umount2", EventType(466), 166)),
     Some(Syscall::new("execve", EventType(53), 59)), Some(Syscall::new("execveat", EventType(54), 322)),
     Some(Syscall::new("copy_file_range", EventType(34), 326)), Some(Syscall::new("clone", EventType(28), 56)),
     Some(Syscall::new("clone3", EventType(29), 435)), Some(Syscall::new("open_by_handle_at", EventType(244), 304)),
@@ -3272,59 +3272,59 @@ pub(super) static SYSCALLS: [Option<Syscall>; 454] = [
     Some(Syscall::new("pidfd_send_signal", EventType(260), 424)), Some(Syscall::new("pkey_alloc", EventType(264), 330)),
     Some(Syscall::new("pkey_mprotect", EventType(266), 329)), Some(Syscall::new("pkey_free", EventType(265), 331)),
     Some(Syscall::new("landlock_create_ruleset", EventType(168), 444)),
-    Some(Syscall::new("quotactl_fd", EventType(291), 443)),
+    Some(Syscall::new("quotactl_fd", EventType(292), 443)),
     Some(Syscall::new("landlock_restrict_self", EventType(169), 446)),
     Some(Syscall::new("landlock_add_rule", EventType(167), 445)), Some(Syscall::new("epoll_pwait2", EventType(48), 441)),
     Some(Syscall::new("migrate_pages", EventType(197), 256)), Some(Syscall::new("move_pages", EventType(212), 279)),
-    Some(Syscall::new("preadv2", EventType(274), 327)), Some(Syscall::new("pwritev2", EventType(288), 328)),
-    Some(Syscall::new("kcmp", EventType(162), 312)), Some(Syscall::new("sched_setattr", EventType(340), 314)),
+    Some(Syscall::new("preadv2", EventType(275), 327)), Some(Syscall::new("pwritev2", EventType(289), 328)),
+    Some(Syscall::new("kcmp", EventType(162), 312)), Some(Syscall::new("sched_setattr", EventType(341), 314)),
     Some(Syscall::new("mbind", EventType(192), 237)), Some(Syscall::new("epoll_ctl_old", EventType(46), 214)),
     Some(Syscall::new("lookup_dcookie", EventType(181), 212)), Some(Syscall::new("modify_ldt", EventType(208), 154)),
-    Some(Syscall::new("statx", EventType(417), 332)), Some(Syscall::new("set_mempolicy", EventType(358), 238)),
+    Some(Syscall::new("statx", EventType(418), 332)), Some(Syscall::new("set_mempolicy", EventType(359), 238)),
     Some(Syscall::new("io_pgetevents", EventType(149), 333)),
-    Some(Syscall::new("set_mempolicy_home_node", EventType(359), 450)),
-    Some(Syscall::new("semtimedop", EventType(351), 220)), Some(Syscall::new("get_kernel_syms", EventType(98), 177)),
-    Some(Syscall::new("readahead", EventType(293), 187)), Some(Syscall::new("futex_waitv", EventType(95), 449)),
+    Some(Syscall::new("set_mempolicy_home_node", EventType(360), 450)),
+    Some(Syscall::new("semtimedop", EventType(352), 220)), Some(Syscall::new("get_kernel_syms", EventType(98), 177)),
+    Some(Syscall::new("readahead", EventType(294), 187)), Some(Syscall::new("futex_waitv", EventType(95), 449)),
     Some(Syscall::new("getpmsg", EventType(118), 181)), Some(Syscall::new("name_to_handle_at", EventType(232), 303)),
-    Some(Syscall::new("process_mrelease", EventType(278), 448)), Some(Syscall::new("nfsservctl", EventType(235), 180)),
-    Some(Syscall::new("epoll_wait_old", EventType(50), 215)), Some(Syscall::new("rseq", EventType(314), 334)),
+    Some(Syscall::new("process_mrelease", EventType(279), 448)), Some(Syscall::new("nfsservctl", EventType(235), 180)),
+    Some(Syscall::new("epoll_wait_old", EventType(50), 215)), Some(Syscall::new("rseq", EventType(315), 334)),
     Some(Syscall::new("create_module", EventType(37), 174)), Some(Syscall::new("na_1", EventType(231), -1)),
-    Some(Syscall::new("sched_getattr", EventType(334), 315)), Some(Syscall::new("faccessat2", EventType(58), 439)),
-    Some(Syscall::new("_sysctl", EventType(2), 156)), Some(Syscall::new("query_module", EventType(289), 178)),
-    Some(Syscall::new("get_mempolicy", EventType(99), 239)), Some(Syscall::new("sync_file_range", EventType(428), 277)),
-    Some(Syscall::new("process_madvise", EventType(277), 440)), Some(Syscall::new("membarrier", EventType(193), 324)),
+    Some(Syscall::new("sched_getattr", EventType(335), 315)), Some(Syscall::new("faccessat2", EventType(58), 439)),
+    Some(Syscall::new("_sysctl", EventType(2), 156)), Some(Syscall::new("query_module", EventType(290), 178)),
+    Some(Syscall::new("get_mempolicy", EventType(99), 239)), Some(Syscall::new("sync_file_range", EventType(429), 277)),
+    Some(Syscall::new("process_madvise", EventType(278), 440)), Some(Syscall::new("membarrier", EventType(193), 324)),
     Some(Syscall::new("iopl", EventType(157), 172)), Some(Syscall::new("close_range", EventType(31), 436)),
-    Some(Syscall::new("fanotify_mark", EventType(62), 301)), Some(Syscall::new("recv", EventType(299), -1)),
-    Some(Syscall::new("send", EventType(352), -1)), Some(Syscall::new("sched_process_exit", EventType(337), -1)),
-    Some(Syscall::new("sched_switch", EventType(343), -1)), Some(Syscall::new("page_fault_user", EventType(251), -1)),
+    Some(Syscall::new("fanotify_mark", EventType(62), 301)), Some(Syscall::new("recv", EventType(300), -1)),
+    Some(Syscall::new("send", EventType(353), -1)), Some(Syscall::new("sched_process_exit", EventType(338), -1)),
+    Some(Syscall::new("sched_switch", EventType(344), -1)), Some(Syscall::new("page_fault_user", EventType(251), -1)),
     Some(Syscall::new("page_fault_kernel", EventType(250), -1)),
-    Some(Syscall::new("signal_deliver", EventType(397), -1)), Some(Syscall::new("timerfd", EventType(454), -1)),
-    Some(Syscall::new("s390_pci_mmio_read", EventType(326), -1)), Some(Syscall::new("sigaction", EventType(394), -1)),
-    Some(Syscall::new("s390_pci_mmio_write", EventType(327), -1)), Some(Syscall::new("readdir", EventType(294), -1)),
-    Some(Syscall::new("s390_sthyi", EventType(329), -1)), Some(Syscall::new("sigsuspend", EventType(404), -1)),
-    Some(Syscall::new("idle", EventType(139), -1)), Some(Syscall::new("s390_runtime_instr", EventType(328), -1)),
-    Some(Syscall::new("sigreturn", EventType(403), -1)), Some(Syscall::new("s390_guarded_storage", EventType(325), -1)),
+    Some(Syscall::new("signal_deliver", EventType(398), -1)), Some(Syscall::new("timerfd", EventType(455), -1)),
+    Some(Syscall::new("s390_pci_mmio_read", EventType(327), -1)), Some(Syscall::new("sigaction", EventType(395), -1)),
+    Some(Syscall::new("s390_pci_mmio_write", EventType(328), -1)), Some(Syscall::new("readdir", EventType(295), -1)),
+    Some(Syscall::new("s390_sthyi", EventType(330), -1)), Some(Syscall::new("sigsuspend", EventType(405), -1)),
+    Some(Syscall::new("idle", EventType(139), -1)), Some(Syscall::new("s390_runtime_instr", EventType(329), -1)),
+    Some(Syscall::new("sigreturn", EventType(404), -1)), Some(Syscall::new("s390_guarded_storage", EventType(326), -1)),
     Some(Syscall::new("cachestat", EventType(16), -1)), Some(Syscall::new("fchmodat2", EventType(66), -1)),
     Some(Syscall::new("map_shadow_stack", EventType(191), -1)),
-    Some(Syscall::new("riscv_flush_icache", EventType(311), -1)),
-    Some(Syscall::new("riscv_hwprobe", EventType(312), -1)), Some(Syscall::new("futex_wake", EventType(96), -1)),
+    Some(Syscall::new("riscv_flush_icache", EventType(312), -1)),
+    Some(Syscall::new("riscv_hwprobe", EventType(313), -1)), Some(Syscall::new("futex_wake", EventType(96), -1)),
     Some(Syscall::new("futex_requeue", EventType(93), -1)), Some(Syscall::new("futex_wait", EventType(94), -1)),
-    Some(Syscall::new("oldstat", EventType(241), -1)), Some(Syscall::new("switch_endian", EventType(424), -1)),
+    Some(Syscall::new("oldstat", EventType(241), -1)), Some(Syscall::new("switch_endian", EventType(425), -1)),
     Some(Syscall::new("multiplexer", EventType(227), -1)), Some(Syscall::new("oldlstat", EventType(239), -1)),
-    Some(Syscall::new("spu_create", EventType(409), -1)), Some(Syscall::new("sync_file_range2", EventType(429), -1)),
-    Some(Syscall::new("oldfstat", EventType(238), -1)), Some(Syscall::new("spu_run", EventType(410), -1)),
-    Some(Syscall::new("swapcontext", EventType(420), -1)), Some(Syscall::new("pciconfig_write", EventType(255), -1)),
-    Some(Syscall::new("rtas", EventType(324), -1)), Some(Syscall::new("pciconfig_read", EventType(254), -1)),
-    Some(Syscall::new("sys_debug_setcontext", EventType(431), -1)), Some(Syscall::new("vm86", EventType(483), -1)),
-    Some(Syscall::new("oldolduname", EventType(240), -1)), Some(Syscall::new("subpage_prot", EventType(419), -1)),
+    Some(Syscall::new("spu_create", EventType(410), -1)), Some(Syscall::new("sync_file_range2", EventType(430), -1)),
+    Some(Syscall::new("oldfstat", EventType(238), -1)), Some(Syscall::new("spu_run", EventType(411), -1)),
+    Some(Syscall::new("swapcontext", EventType(421), -1)), Some(Syscall::new("pciconfig_write", EventType(255), -1)),
+    Some(Syscall::new("rtas", EventType(325), -1)), Some(Syscall::new("pciconfig_read", EventType(254), -1)),
+    Some(Syscall::new("sys_debug_setcontext", EventType(432), -1)), Some(Syscall::new("vm86", EventType(484), -1)),
+    Some(Syscall::new("oldolduname", EventType(240), -1)), Some(Syscall::new("subpage_prot", EventType(420), -1)),
     Some(Syscall::new("pciconfig_iobase", EventType(253), -1)), Some(Syscall::new("listmount", EventType(175), -1)),
-    Some(Syscall::new("statmount", EventType(416), -1)), Some(Syscall::new("lsm_get_self_attr", EventType(185), -1)),
+    Some(Syscall::new("statmount", EventType(417), -1)), Some(Syscall::new("lsm_get_self_attr", EventType(185), -1)),
     Some(Syscall::new("lsm_set_self_attr", EventType(187), -1)),
     Some(Syscall::new("lsm_list_modules", EventType(186), -1)), Some(Syscall::new("mseal", EventType(221), -1)),
-    Some(Syscall::new("uretprobe", EventType(472), -1)), Some(Syscall::new("removexattrat", EventType(305), -1)),
+    Some(Syscall::new("uretprobe", EventType(473), -1)), Some(Syscall::new("removexattrat", EventType(306), -1)),
     Some(Syscall::new("listxattrat", EventType(178), -1)), Some(Syscall::new("getxattrat", EventType(136), -1)),
-    Some(Syscall::new("setxattrat", EventType(387), -1)), Some(Syscall::new("open_tree_attr", EventType(246), -1)),
+    Some(Syscall::new("setxattrat", EventType(388), -1)), Some(Syscall::new("open_tree_attr", EventType(246), -1)),
     Some(Syscall::new("file_getattr", EventType(73), -1)), Some(Syscall::new("file_setattr", EventType(74), -1)),
-    Some(Syscall::new("listns", EventType(176), -1)), Some(Syscall::new("uprobe", EventType(471), -1)),
-    Some(Syscall::new("rseq_slice_yield", EventType(315), -1)),
+    Some(Syscall::new("listns", EventType(176), -1)), Some(Syscall::new("uprobe", EventType(472), -1)),
+    Some(Syscall::new("rseq_slice_yield", EventType(316), -1)),
 ];

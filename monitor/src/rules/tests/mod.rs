@@ -1,5 +1,6 @@
 //! The language as users meet it: files in, matches and messages out.
 
+mod aks;
 mod cases;
 mod differential;
 mod files;

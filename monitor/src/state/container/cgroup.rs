@@ -87,6 +87,16 @@ impl Cgroups {
             self.by_cgroup.pop_first();
         }
     }
+
+    /// Forgets of the older half what is not to be kept.
+    pub(super) fn forget(&mut self, is_kept: impl Fn(u64) -> bool) {
+        let Some(middle) = self.by_cgroup.keys().nth(self.by_cgroup.len() / 2).copied() else { return };
+        self.by_cgroup.retain(|id, _| *id >= middle || is_kept(*id));
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.by_cgroup.len() >= MAX_CGROUPS
+    }
 }
 
 #[cfg(test)]

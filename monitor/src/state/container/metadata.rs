@@ -1,7 +1,8 @@
 //! What is known of a container besides its id: what its runtime said when the capture was made.
 //!
-//! Falco's container plugin puts it into captures as JSON. A document that it would refuse, because a value has another type
-//! than it should, is refused here as well, for the plugin then knows nothing of the container either.
+//! Falco's container plugin puts it into captures as JSON, and our sensor does the same. A document that the plugin would
+//! refuse, because a value has another type than it should, is refused here as well, for the plugin then knows nothing of the
+//! container either.
 
 use std::{collections::BTreeMap, sync::LazyLock};
 
@@ -17,12 +18,20 @@ const HOST: &str = "host";
 pub struct Engine(pub u32);
 
 impl Engine {
+    /// Docker.
+    pub const DOCKER: Self = Self(0);
     /// LXC.
     pub const LXC: Self = Self(1);
     /// LXC, started by libvirt.
     pub const LIBVIRT_LXC: Self = Self(2);
+    /// containerd.
+    pub const CONTAINERD: Self = Self(7);
+    /// CRI-O.
+    pub const CRIO: Self = Self(8);
     /// BOSH process manager.
     pub const BPM: Self = Self(9);
+    /// Podman.
+    pub const PODMAN: Self = Self(11);
     /// Not a container.
     pub const HOST: Self = Self(0xfffe);
     /// Not known.
@@ -81,7 +90,7 @@ pub type Labels = BTreeMap<String, String>;
 
 /// What is known of a container. What was not told is empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "four facts that have nothing to do with each other")]
+#[expect(clippy::struct_excessive_bools, reason = "facts that have nothing to do with each other")]
 pub struct Metadata {
     /// The id, as it is shown.
     pub id: String,
@@ -119,6 +128,8 @@ pub struct Metadata {
     pub mounts: Vec<Mount>,
     /// Its labels.
     pub labels: Labels,
+    /// Whether it is itself the one that stands for its pod.
+    pub is_sandbox: bool,
     /// All of the id of the container that stands for its pod.
     pub sandbox_id: String,
     /// The pod's labels.
@@ -149,7 +160,11 @@ impl Metadata {
         if json.len() > MAX_JSON {
             return None;
         }
-        let document: Value = serde_json::from_slice(json).ok()?;
+        Self::of_document(&serde_json::from_slice(json).ok()?)
+    }
+
+    /// The same of a document that has been parsed.
+    pub(super) fn of_document(document: &Value) -> Option<Self> {
         let container = Object(document.get("container")?.as_object()?);
         container.has_well_formed_rest()?;
         Some(Self {
@@ -171,9 +186,15 @@ impl Metadata {
             has_host_ipc: container.truth("host_ipc")?,
             mounts: container.mounts()?,
             labels: container.labels("labels")?,
+            is_sandbox: container.truth("is_pod_sandbox")?,
             sandbox_id: container.text("pod_sandbox_id")?,
             sandbox_labels: container.labels("pod_sandbox_labels")?,
         })
+    }
+
+    /// One label; empty where it is not there.
+    pub fn label(&self, key: &str) -> &str {
+        self.labels.get(key).map_or("", String::as_str)
     }
 
     /// The mount of a number.
@@ -258,7 +279,6 @@ impl<'a> Object<'a> {
             let numbers = ["HostIp", "HostPort", "ContainerPort"];
             port.as_object().is_some_and(|port| numbers.into_iter().all(|key| Object(port).has_number(key)))
         };
-        self.truth("is_pod_sandbox")?;
         for probe in ["Healthcheck", "LivenessProbe", "ReadinessProbe"] {
             self.0.get(probe).map_or(Some(()), is_probe)?;
         }
@@ -315,6 +335,7 @@ mod tests {
                 propagation: "private".into(),
             }],
             labels: labels(&[("app", "web"), ("io.kubernetes.pod.name", "web-0")]),
+            is_sandbox: false,
             sandbox_id: "77aa02cc10be8e7b".into(),
             sandbox_labels: labels(&[("tier", "front")]),
         };

@@ -8,28 +8,34 @@
 pub mod cgroup;
 mod matcher;
 pub mod metadata;
+pub mod promises;
 mod recent;
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use cgroup::Cgroups;
 pub use cgroup::Container;
 use metadata::{Engine, Metadata};
+use promises::Promises;
 use recent::Recent;
 
 use super::{
     State,
     call::returned,
-    thread::{ThreadKey, split},
+    thread::{Thread, ThreadKey, split},
 };
-use crate::event::{call::Call, path::until_nul, schema::Code};
+use crate::event::{Body, Event, call::Call, path::until_nul, schema::Code};
 
 /// Containers of which something may be known at once. A node runs some hundreds.
 const MAX_CONTAINERS: usize = 8192;
+/// Containers whose first process may be awaited at once.
+const MAX_PROMISES: usize = 512;
 /// Paths whose container is remembered.
 const MAX_PATHS: usize = 4096;
 /// Lists of control groups that are shared.
 const MAX_LISTS: usize = 1024;
+/// Where a document of the sensor has what was promised of the first process.
+pub const PROMISES: &str = "promises";
 /// The longest list, or path, that is worth it: what Falco's drivers give at most.
 const MAX_AREA: usize = 4096;
 
@@ -47,6 +53,8 @@ pub struct Containers {
     paths: Recent<Arc<[u8]>, Option<Identity>, MAX_PATHS>,
     /// What is known of containers, by their ids.
     known: Recent<Arc<str>, Arc<Metadata>, MAX_CONTAINERS>,
+    /// What was promised of containers whose first process has not been seen.
+    promises: Recent<Arc<str>, Promises, MAX_PROMISES>,
     /// What the event at hand tells of a container.
     told: Option<Arc<Metadata>>,
     /// How often an event about a container was not understood.
@@ -57,10 +65,6 @@ impl Containers {
     /// The container of a cgroup, as the sensor's records tell it; `None` on the host and where the cgroup is not known.
     pub fn get(&self, cgroup_id: u64) -> Option<&Container> {
         self.cgroups.get(cgroup_id)
-    }
-
-    pub(super) fn insert(&mut self, cgroup_id: u64, path: &[u8]) {
-        self.cgroups.insert(cgroup_id, path);
     }
 
     /// What is known of the container of this id; of the host for an empty one.
@@ -123,6 +127,29 @@ impl Containers {
         Some(id)
     }
 
+    /// Takes in the document of a container record, which the sensor made.
+    fn describe(&mut self, json: &[u8]) {
+        let read = || {
+            let mut document: serde_json::Value = serde_json::from_slice(json).ok()?;
+            let promises = document.get_mut(PROMISES).map(serde_json::Value::take);
+            Some((Metadata::of_document(&document).filter(|metadata| !metadata.id.is_empty())?, promises))
+        };
+        let Some((metadata, promises)) = read() else {
+            self.malformed += 1;
+            return;
+        };
+        let id: Arc<str> = metadata.id.as_str().into();
+        // The container that stands for a pod runs nothing of the pod's.
+        if !metadata.is_sandbox {
+            match promises.map(serde_json::from_value) {
+                Some(Ok(promises)) => self.promises.insert(Arc::clone(&id), promises),
+                Some(Err(_)) => self.malformed += 1,
+                None => {}
+            }
+        }
+        self.known.insert(id, Arc::new(metadata));
+    }
+
     /// Takes in what an event says of a container.
     fn tell(&mut self, metadata: Option<Metadata>, is_removed: bool) {
         let Some(metadata) = metadata.map(Arc::new) else {
@@ -164,6 +191,52 @@ fn normalized(list: &[u8]) -> Option<Vec<u8>> {
 }
 
 impl State {
+    /// A cgroup, as the sensor tells it.
+    pub(super) fn cgroup(&mut self, cgroup_id: u64, path: &[u8]) {
+        self.forget_ended_containers();
+        self.containers.cgroups.insert(cgroup_id, path);
+    }
+
+    /// Makes room where there is none: nobody tells when a container ends, so those go first in which nothing runs.
+    fn forget_ended_containers(&mut self) {
+        let Containers { cgroups, known, .. } = &mut self.containers;
+        if !cgroups.is_full() && !known.is_full() {
+            return;
+        }
+        let running: HashSet<u64> =
+            self.threads.all().filter(|thread| thread.ended_ns.is_none()).map(|thread| thread.cgroup_id).collect();
+        let ids: HashSet<&str> = running.iter().filter_map(|id| cgroups.get(*id)).map(Container::short_id).collect();
+        known.forget(|id| ids.contains(&**id));
+        drop(ids);
+        cgroups.forget(|id| running.contains(&id));
+    }
+
+    /// What the sensor read of a container. Where its first process runs already, the event is about that one.
+    pub(super) fn describe(&mut self, event: &Event<'_>, document: &[u8]) -> Option<ThreadKey> {
+        self.containers.describe(document);
+        let cgroup_id = event.header.cgroup_id;
+        let promises = self.containers.promises.get(self.containers.get(cgroup_id)?.short_id())?;
+        let is_first = |thread: &&Thread| {
+            thread.cgroup_id == cgroup_id && thread.ended_ns.is_none() && promises.are_of(thread, &self.session, false)
+        };
+        self.threads.all().filter(is_first).map(|thread| thread.key).min_by_key(|key| key.start_ns)
+    }
+
+    /// What was promised of the container whose first process the event at hand is about. It is given out once.
+    pub fn take_promises(&mut self, event: &Event<'_>) -> Option<Promises> {
+        let ran = matches!(event.body, Body::Exec(_));
+        if !ran && !matches!(event.body, Body::Task(_) | Body::Container(_)) {
+            return None;
+        }
+        let id = self.containers.get(event.header.cgroup_id)?.short_id();
+        let promises = self.containers.promises.get(id)?;
+        if !promises.are_of(self.thread()?, &self.session, ran) {
+            return None;
+        }
+        let id = id.to_owned();
+        self.containers.promises.remove(&*id)
+    }
+
     /// Does what Falco's container plugin does with an event, after everything else has changed.
     pub(super) fn contain(&mut self, call: &Call<'_>) {
         self.containers.told = None;

@@ -40,13 +40,27 @@ impl<K: Clone + Eq + Hash, V, const MOST: usize> Recent<K, V, MOST> {
         }
     }
 
-    pub(super) fn remove<Q: Eq + Hash + ?Sized>(&mut self, key: &Q)
+    pub(super) fn remove<Q: Eq + Hash + ?Sized>(&mut self, key: &Q) -> Option<V>
     where
         K: Borrow<Q>,
     {
-        if let Some((age, _)) = self.entries.remove(key) {
+        let (age, value) = self.entries.remove(key)?;
+        self.by_age.remove(&age);
+        Some(value)
+    }
+
+    /// Forgets of the older half what is not to be kept.
+    pub(super) fn forget(&mut self, is_kept: impl Fn(&K) -> bool) {
+        let older: Vec<_> =
+            self.by_age.iter().take(self.by_age.len() / 2).map(|(age, key)| (*age, key.clone())).collect();
+        for (age, key) in older.into_iter().filter(|(_, key)| !is_kept(key)) {
             self.by_age.remove(&age);
+            self.entries.remove(&key);
         }
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.entries.len() >= MOST
     }
 
     pub(super) fn values(&self) -> impl Iterator<Item = &V> {
@@ -57,6 +71,18 @@ impl<K: Clone + Eq + Hash, V, const MOST: usize> Recent<K, V, MOST> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_the_older_half_goes_what_is_not_kept() {
+        let mut recent = Recent::<u32, u32, 6>::default();
+        for key in 0..6 {
+            recent.insert(key, key);
+        }
+        assert!(recent.is_full());
+        recent.forget(|key| *key == 1);
+        assert_eq!([0, 1, 2, 3, 4, 5].map(|key| recent.get(&key).is_some()), [false, true, false, true, true, true]);
+        assert_eq!((recent.by_age.len(), recent.is_full()), (4, false));
+    }
 
     #[test]
     fn the_oldest_entries_make_room() {

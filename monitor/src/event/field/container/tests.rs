@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::{
+    context::Evidence,
     event::{
         Body, Event,
         call::{Call, Params},
@@ -81,7 +82,7 @@ fn value(state: &mut State, code: Code, tid: i64, params: &[&[u8]], field: &str)
     };
     with_call(code, tid, params, |event| {
         state.apply(event);
-        let context = Context::new(state, event, 1, None).unwrap();
+        let context = Context::new(state, event, 1, Evidence::Event).unwrap();
         context.value(Field::find(name).unwrap(), &argument).map(|value| match value {
             Value::Text(text) => String::from_utf8(text.into_owned()).unwrap(),
             Value::Uint(number) => number.to_string(),
