@@ -213,7 +213,9 @@ impl<'e, F: Fields + ?Sized> Evaluation<'e, '_, F> {
         plan.always.iter().for_each(|rule| self.scratch.choose(*rule));
         for (literal, rules) in &plan.gates {
             if self.is(*literal) {
-                rules.iter().for_each(|rule| self.scratch.choose(*rule));
+                for rule in rules {
+                    self.scratch.choose(*rule);
+                }
             }
         }
         for Guard { lookup, conditions, rules } in &plan.guards {
@@ -319,7 +321,9 @@ impl<'e, F: Fields + ?Sized> Evaluation<'e, '_, F> {
                 let first = self.scratch.found.len();
                 let filled = self.scratch.filled.get(*slot as usize);
                 let value = filled.and_then(|(_, at)| self.values.get(*at)?.as_ref());
-                value.into_iter().for_each(|value| self.scratch.find(lookup, value));
+                if let Some(value) = value {
+                    self.scratch.find(lookup, value);
+                }
                 first
             }
             Asked::Several(Operand::Field { field, argument }) => {
