@@ -40,7 +40,10 @@ impl Containerd {
         fs::create_dir(path("rootfs"))?;
         let (root, state, socket) = (path("root"), path("state"), path("c.sock"));
         let config = format!(
-            "version = 2\nroot = {root:?}\nstate = {state:?}\ndisabled_plugins = {DISABLED}\n[grpc]\naddress = {socket:?}\n"
+            "version = 2\nroot = \"{}\"\nstate = \"{}\"\ndisabled_plugins = {DISABLED}\n[grpc]\naddress = \"{}\"\n",
+            root.display(),
+            state.display(),
+            socket.display()
         );
         fs::write(path("config.toml"), config)?;
         let log = fs::File::create(path("log"))?;

@@ -90,11 +90,17 @@ fn pick<T: Copy>(numbers: &mut Numbers, list: &[T]) -> T {
     list[numbers.below(list.len())]
 }
 
+fn set(object: &mut Value, key: &str, value: impl Into<Value>) {
+    if let Some(members) = object.as_object_mut() {
+        members.insert(key.to_owned(), value.into());
+    }
+}
+
 fn condition(numbers: &mut Numbers, index: usize, operators: &[Operator]) -> Value {
     let operator = pick(numbers, operators);
     let mut condition = json!({"index": index, "op": operator.name(), "value": pick(numbers, VALUES)});
     if operator == Operator::MaskedEqual {
-        condition["valueTwo"] = pick(numbers, VALUES).into();
+        set(&mut condition, "valueTwo", pick(numbers, VALUES));
     }
     condition
 }
@@ -117,7 +123,7 @@ fn profile(numbers: &mut Numbers, names: &[&str], default_actions: &[Action]) ->
             let action = pick(numbers, &actions);
             let mut rule = json!({"names": rule_names, "action": action.name(), "args": conditions});
             if action.has_errno() {
-                rule["errnoRet"] = action.data().into();
+                set(&mut rule, "errnoRet", action.data());
             }
             rule
         })
@@ -136,7 +142,7 @@ fn profile(numbers: &mut Numbers, names: &[&str], default_actions: &[Action]) ->
         "syscalls": rules,
     });
     if default_action.has_errno() {
-        profile["defaultErrnoRet"] = default_action.data().into();
+        set(&mut profile, "defaultErrnoRet", default_action.data());
     }
     profile
 }
@@ -210,7 +216,9 @@ fn pairs(count: usize, numbers: &mut Numbers, names: &[&str], default_actions: &
     let mut batch = Batch::default();
     let profiles: Vec<_> = (0..count).map(|_| profile(numbers, names, default_actions)).collect();
     let selected = profiles.iter().map(selected).collect::<Result<Vec<_>>>()?;
-    selected.iter().for_each(|selected| ask(&mut batch, selected));
+    for selected in &selected {
+        ask(&mut batch, selected);
+    }
     let exported = batch.programs()?;
     ensure!(exported.len() == count, "{} answers to {count} profiles", exported.len());
     let mut verdicts: BTreeMap<&str, usize> = BTreeMap::new();

@@ -3,7 +3,9 @@
 //! It is compiled when a test first needs it, as the [workload](crate::workload) is, and is asked in batches: lines in, lines
 //! out.
 use std::{
-    env, fs,
+    env,
+    fmt::Write as _,
+    fs,
     io::{Seek as _, Write as _},
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -67,7 +69,7 @@ impl Batch {
     pub fn rule(&mut self, action: u32, name: &str, conditions: &[Condition]) {
         let mut line = format!("rule {action:x} {name} {}", conditions.len());
         for Condition { index, operator, value, value_two } in conditions {
-            line += &format!(" {index} {} {value:x} {value_two:x}", comparison(*operator));
+            let _ = write!(line, " {index} {} {value:x} {value_two:x}", comparison(*operator));
         }
         self.line(&line);
     }
@@ -85,14 +87,20 @@ impl Batch {
     /// The filter of the calls that follow.
     pub fn load(&mut self, program: &[Instruction]) {
         let bytes = program.iter().flat_map(|instruction| instruction.to_bytes());
-        let text: String = bytes.map(|byte| format!("{byte:02x}")).collect();
-        self.line(&format!("load {text}"));
+        let line = bytes.fold("load ".to_owned(), |mut line, byte| {
+            let _ = write!(line, "{byte:02x}");
+            line
+        });
+        self.line(&line);
     }
 
     /// Makes a call in a process of its own under the filter; `entry` is 64 or 32.
     pub fn call(&mut self, entry: u32, nr: u32, args: &[u64; 6]) {
-        let args: String = args.iter().map(|arg| format!(" {arg:x}")).collect();
-        self.line(&format!("call {entry} {nr:x}{args}"));
+        let line = args.iter().fold(format!("call {entry} {nr:x}"), |mut line, arg| {
+            let _ = write!(line, " {arg:x}");
+            line
+        });
+        self.line(&line);
     }
 
     fn line(&mut self, line: &str) {

@@ -291,11 +291,11 @@ mod tests {
 
     #[test]
     fn x32_has_numbers_of_its_own_beside_those_that_it_shares() {
-        assert_eq!(Abi::X32.number("execve"), Some(X32_BIT | 520));
+        assert_eq!(Abi::X32.number("execve"), Some(X32_BIT + 520));
         assert_eq!(Abi::X32.number("read"), Some(X32_BIT));
         assert_eq!(Abi::X32.number("uselib"), None);
-        assert_eq!(Abi::X32.call_name(X32_BIT | 520), "execve");
-        assert_eq!(Abi::X32.call_name(X32_BIT | 39), "getpid");
+        assert_eq!(Abi::X32.call_name(X32_BIT + 520), "execve");
+        assert_eq!(Abi::X32.call_name(X32_BIT + 39), "getpid");
     }
 
     #[test]
