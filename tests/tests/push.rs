@@ -326,7 +326,8 @@ fn a_clock_that_steps_back_delays_reorders_and_loses_nothing() -> Result<()> {
     clock.set(-2 * HOUR)?;
     let producer = place.produce_as(500, 300, |command| clock.rule(command))?;
     wait("the sink to have the second run", PATIENCE, || {
-        Ok(fs::read_to_string(&journal)?.contains("\nmade 300 ") && lag(&socket)? == 0)
+        // The report of the crash is an entry too.
+        Ok(made()? == 2000 + 1 + 300 && lag(&socket)? == 0)
     })?;
 
     let epochs: Vec<String> = fs::read_to_string(&journal)?
@@ -347,7 +348,14 @@ fn a_clock_that_steps_back_delays_reorders_and_loses_nothing() -> Result<()> {
     producer.stop()?;
     taker.stop()?;
     let (received, ledger) = received_by(&out)?;
-    assert_eq!(received, kept(&journal)?, "everything once, whatever the time");
+    let kept = kept(&journal)?;
+    let differing: Vec<_> = kept.iter().filter(|(key, uid)| received.get(*key) != Some(*uid)).take(5).collect();
+    ensure!(
+        differing.is_empty() && received.len() == kept.len(),
+        "{} of {}: {differing:?}",
+        received.len(),
+        kept.len()
+    );
     assert_eq!((ledger.gaps(), ledger.counts.conflicts), (vec![], 0));
     Ok(())
 }
