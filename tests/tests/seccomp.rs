@@ -90,9 +90,9 @@ fn files_that_are_no_profiles_are_clear_errors() -> Result<()> {
 
 #[test]
 fn differences_are_told_in_words_and_as_json() -> Result<()> {
-    let (_directory, paths) = files(&[("some.json", ALLOW_SOME), ("mount.json", ALLOW_MOUNT)])?;
-    let [some, mount] = &paths[..] else { panic!() };
-    let shown = seccomp(&["diff", "--arch", "x86_64"], &[some, mount])?.successful()?.stdout_text();
+    let (_directory, paths) = files(&[("permitted.json", ALLOW_SOME), ("mount.json", ALLOW_MOUNT)])?;
+    let [permitted, mount] = &paths[..] else { panic!() };
+    let shown = seccomp(&["diff", "--arch", "x86_64"], &[permitted, mount])?.successful()?.stdout_text();
     for told in [
         "clone (SCMP_ARCH_X86_64)",
         "allowed if arg0 & 0x7e020000 == 0x0; otherwise fails with EPERM",
@@ -101,10 +101,10 @@ fn differences_are_told_in_words_and_as_json() -> Result<()> {
         assert!(shown.contains(told), "{told} is not in {shown}");
     }
     let json: Value = serde_json::from_str(
-        &seccomp(&["diff", "-o", "json", "--arch", "x86_64"], &[some, mount])?.successful()?.stdout_text(),
+        &seccomp(&["diff", "-o", "json", "--arch", "x86_64"], &[permitted, mount])?.successful()?.stdout_text(),
     )?;
     assert_eq!(json.pointer("/only_second_allows/0/call"), Some(&json!("mount")));
-    let same = seccomp(&["diff"], &[some, some])?.successful()?.stdout_text();
+    let same = seccomp(&["diff"], &[permitted, permitted])?.successful()?.stdout_text();
     assert!(same.contains("the same answer"), "{same}");
     let lines =
         monitor(["seccomp", "diff", "runtime-default@1.6", "runtime-default@2.0", "--arch", "x86_64"])?.successful()?;

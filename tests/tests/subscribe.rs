@@ -45,8 +45,8 @@ fn free_port() -> Result<u16> {
 }
 
 /// Findings of one container: beside it others run, those of other tests too.
-fn of(container: &str) -> Option<Filter> {
-    Some(Filter { r#where: format!("container.full_id = {container}"), ..Filter::default() })
+fn of(container: &str) -> Filter {
+    Filter { r#where: format!("container.full_id = {container}"), ..Filter::default() }
 }
 
 /// `monitor tail` on a port, with these certificates, to its end.
@@ -130,7 +130,7 @@ fn a_consumer_gets_what_was_observed_since_its_time_and_the_fields_that_it_wants
     let agent = Agent::start(&[])?;
     let id = denied(DENIED)?;
     agent.fence()?;
-    let open = Open { start_from: StartFrom::Earliest.into(), filter: of(&id), ..Open::default() };
+    let open = Open { start_from: StartFrom::Earliest.into(), filter: Some(of(&id)), ..Open::default() };
     let all = Subscriber::open(&agent.socket(), open.clone())?;
     let all = all.wait("all", |received| received.findings.len() >= DENIED)?.findings;
     let since = all.get(DENIED / 2).context("the middle one")?.observed_time_unix_nano;
@@ -169,8 +169,12 @@ fn an_agent_sends_no_more_than_there_is_credit_for() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let (requests, stream) = mpsc::channel(4);
-        let open =
-            Open { start_from: StartFrom::Earliest.into(), filter: of(&id), initial_credit: 5, ..Open::default() };
+        let open = Open {
+            start_from: StartFrom::Earliest.into(),
+            filter: Some(of(&id)),
+            initial_credit: 5,
+            ..Open::default()
+        };
         requests.send(SubscribeRequest { request: Some(Request::Open(open)) }).await?;
         let mut client = FindingsClient::new(connect(agent.socket()).await?);
         let mut responses = client.subscribe(ReceiverStream::new(stream)).await?.into_inner();
@@ -228,11 +232,11 @@ fn page(port: u16) -> Result<String> {
 
 #[test]
 fn the_metrics_of_an_agent_are_those_that_are_documented() -> Result<()> {
+    // Several times as many as events of which one is timed.
+    const MANY: usize = 5000;
     if !can_run_live_with(Runtime::any()) {
         return Ok(());
     }
-    // Several times as many as events of which one is timed.
-    const MANY: usize = 5000;
     let (place, port) = (Place::new()?, free_port()?);
     let sink = place.path("sink.sock").display().to_string();
     place.configure(

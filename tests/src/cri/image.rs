@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::process;
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// Packs a root file system as an image that containerd imports under this reference. Returns the archive, and the
 /// manifest's digest.

@@ -38,7 +38,7 @@ pub const IMAGE: &str = "registry.local/team/workload:1.0";
 /// Namespace of all pods.
 pub const NAMESPACE: &str = "prod";
 /// How long anything may take.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// A containerd. Dropping it ends its pods, itself and its files.
 #[derive(Debug)]
