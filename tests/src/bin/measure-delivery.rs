@@ -106,7 +106,7 @@ fn spool(findings: &[Finding]) -> Result<Value> {
     let spool = outputs.spool().context("no spool")?.clone();
     let mut findings = findings.to_vec();
     let (begin, used_before) = (Instant::now(), cpu()?);
-    let taker = {
+    let reader_thread = {
         let spool = spool.clone();
         thread::spawn(move || take(&spool))
     };
@@ -121,7 +121,7 @@ fn spool(findings: &[Finding]) -> Result<Value> {
             thread::sleep(Duration::from_micros(100));
         }
     }
-    let taken = taker.join().map_err(|_| anyhow::anyhow!("the reader panicked"))??;
+    let taken = reader_thread.join().map_err(|_| anyhow::anyhow!("the reader panicked"))??;
     let (seconds, used) = (begin.elapsed().as_secs_f64(), cpu()?.saturating_sub(used_before).as_secs_f64());
     let status = spool.status();
     ensure!(taken >= ENTRIES && status.dropped == 0, "taken {taken}, {status:?}");
