@@ -31,7 +31,8 @@ pub(super) struct Args {
     /// Stop after this long, e.g. 30s, 5m, 1h
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     duration: Option<Duration>,
-    /// Also note which system calls each container makes, for `monitor seccomp`; every call costs a little more meanwhile
+    /// Record every system call with its arguments, for `monitor seccomp`, not just those that rules can name; one that is
+    /// lost is noted all the same
     #[arg(long)]
     calls: bool,
     #[command(flatten)]
@@ -43,7 +44,8 @@ pub(super) struct Args {
 
 /// Records.
 pub(super) fn run(args: &Args) -> Result<Exit> {
-    let mut sensor = Sensor::start(&Settings { observe: args.calls, ..args.sensor.settings(Demand::ALL) })?;
+    let demand = if args.calls { Demand::ALL } else { Demand::of_any_rules() };
+    let mut sensor = Sensor::start(&Settings { observe: args.calls, ..args.sensor.settings(demand) })?;
     let mut writer =
         Writer::create(&args.write).with_context(|| format!("cannot write the capture {}", args.write.display()))?;
     let stop = live::stop_on_signal()?;

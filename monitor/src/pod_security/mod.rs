@@ -197,6 +197,9 @@ fn kernel(found: &mut Found<'_>, metadata: &Metadata, promises: &Promises, task:
     if !promises.seccomp.is_empty() && task.seccomp_mode == NO_SECCOMP {
         add("seccomp_missing", format!("no filter, promised was the profile {}", promises.seccomp));
     }
+    if promises.no_new_privileges && task.no_new_privs == 0 {
+        add("no_new_privs_missing", "not set, promised was allowPrivilegeEscalation: false".to_owned());
+    }
     let beyond = task.cap_effective & !promises.capabilities;
     if beyond != 0 {
         add("capabilities_exceeded", capability::names(beyond));

@@ -29,7 +29,8 @@ fn strict() -> (Metadata, Promises, TaskFacts) {
         has_cpu_limit: true,
         ..Promises::default()
     };
-    let task = TaskFacts { mnt_ns: 7, pid_ns: 8, uid: 1000, seccomp_mode: 2, ..TaskFacts::new_zeroed() };
+    let task =
+        TaskFacts { mnt_ns: 7, pid_ns: 8, uid: 1000, seccomp_mode: 2, no_new_privs: 1, ..TaskFacts::new_zeroed() };
     (Metadata { labels, ..Metadata::default() }, promises, task)
 }
 
@@ -146,6 +147,10 @@ fn the_kernel_is_asked_whether_the_promises_hold() {
     assert_eq!(
         after(|_, _, task| task.seccomp_mode = 0),
         ["seccomp_missing -  = no filter, promised was the profile 5b1c"]
+    );
+    assert_eq!(
+        after(|_, _, task| task.no_new_privs = 0),
+        ["no_new_privs_missing -  = not set, promised was allowPrivilegeEscalation: false"]
     );
     let exceeded = after(|_, _, task| task.cap_effective = capability::set(["NET_BIND_SERVICE", "SYS_ADMIN"]));
     assert_eq!(exceeded, ["capabilities_exceeded -  = CAP_SYS_ADMIN"]);

@@ -2,7 +2,10 @@
 //! can match.
 
 use super::{EventTypes, RuleSet, condition::Expr};
-use crate::event::field::Field;
+use crate::{
+    event::{EventType, field::Field},
+    syscall::calls::CALLS,
+};
 
 /// What rules need to be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,8 +21,17 @@ pub struct Demand {
 impl Demand {
     /// Nothing.
     pub const NONE: Self = Self { all: EventTypes::NONE, drift: EventTypes::NONE, environment: false };
-    /// Everything.
+    /// Everything, calls that are told by their name alone included.
     pub const ALL: Self = Self { all: EventTypes::ALL, drift: EventTypes::ALL, environment: true };
+
+    /// Of whoever replays a capture with rules that are not known yet: every call that Falco has an event for.
+    pub fn of_any_rules() -> Self {
+        let mut all = EventTypes::NONE;
+        for event_type in CALLS.iter().filter_map(|call| EventType::find(call.name)) {
+            all.insert_named(event_type);
+        }
+        Self { all, drift: EventTypes::NONE, environment: true }
+    }
 
     /// Of these rules. Those that name no event types take what comes.
     pub fn of(rules: &RuleSet) -> Self {
@@ -52,10 +64,7 @@ fn needs_drift(expr: &Expr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        event::EventType,
-        rules::{Options, Source},
-    };
+    use crate::rules::{Options, Source};
 
     fn demand(condition: &str) -> Demand {
         let text = format!("- rule: A\n  desc: d\n  condition: {condition}\n  output: o\n  priority: INFO\n");

@@ -100,9 +100,9 @@ mod tests {
         let blind = gaps("evt.type in (read, close)");
         assert_eq!((blind.blind.len(), blind.events.iter().copied().collect::<Vec<_>>()), (1, vec!["close", "read"]));
         assert_eq!(gaps("evt.type in (read, execve)").partly_blind.len(), 1);
-        let awaited = gaps("evt.type = execve and container.image contains x");
-        assert_eq!(awaited.fields.iter().copied().collect::<Vec<_>>(), ["container.image"]);
-        assert!(awaited.lines()[0].contains("container.image"), "{:?}", awaited.lines());
+        let awaited = gaps("evt.type = execve and proc.stdin.name contains x");
+        assert_eq!(awaited.fields.iter().copied().collect::<Vec<_>>(), ["proc.stdin.name"]);
+        assert!(awaited.lines()[0].contains("proc.stdin.name"), "{:?}", awaited.lines());
     }
 
     #[test]

@@ -5,10 +5,7 @@
 //! our own captures the calls that rules look at and those that a filter did not simply allow, with all arguments; and
 //! [`Observed::calls_made`], the calls that a container made at all, without arguments (`monitor record --calls`).
 
-use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    sync::LazyLock,
-};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::{
     profile::{Abi, filter::Arguments},
@@ -19,7 +16,7 @@ use crate::{
     event::{
         Body, EventType,
         call::Call,
-        schema::{self, Category, Code},
+        schema::{Category, Code},
     },
     state::State,
     syscall::{self, Arch},
@@ -34,9 +31,6 @@ const MAX_ARGUMENTS: usize = 256;
 const MAX_PROGRAMS: usize = 32;
 /// Threads whose last call of that kind is remembered.
 const MAX_TOLD: usize = 4096;
-/// Numbers of calls that may exist on x86-64.
-const X86_64_CALLS: std::ops::Range<u16> = 0..600;
-
 /// A call, and what is known of its arguments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Made {
@@ -219,19 +213,13 @@ fn number(call: &Call<'_>, event_type: EventType) -> Option<u32> {
     {
         return Some(native.into());
     }
-    Abi::X86_64.number(event_type.name()).or_else(|| NUMBERS.get(&event_type.index()).copied())
+    number_of(event_type.name())
 }
 
-/// Falco's names that are not the kernel's (`pread` for `pread64`): the first number of each.
-static NUMBERS: LazyLock<HashMap<usize, u32>> = LazyLock::new(|| {
-    let mut numbers = HashMap::new();
-    for nr in X86_64_CALLS {
-        if let Some(event_type) = schema::native_event_type(nr) {
-            numbers.entry(event_type.index()).or_insert_with(|| nr.into());
-        }
-    }
-    numbers
-});
+/// The number of a name of Falco's on x86-64. A few are not the kernel's: `pread` for `pread64`.
+fn number_of(name: &str) -> Option<u32> {
+    Abi::X86_64.number(name).or_else(|| Abi::X86_64.number(&format!("{name}64")))
+}
 
 /// Parameters that are an argument as it was: call, parameter, argument.
 const RAW: &[(&str, &str, usize)] = &[("ioctl", "request", 1), ("socket", "domain", 0), ("socket", "proto", 2)];
@@ -292,10 +280,6 @@ mod tests {
 
     #[test]
     fn falcos_names_have_numbers() {
-        let number = |name: &str| {
-            let event_type = EventType::find(name).unwrap();
-            Abi::X86_64.number(name).or_else(|| NUMBERS.get(&event_type.index()).copied())
-        };
-        assert_eq!((number("pread"), number("openat"), number("prlimit")), (Some(17), Some(257), Some(302)));
+        assert_eq!((number_of("pread"), number_of("openat"), number_of("prlimit")), (Some(17), Some(257), Some(302)));
     }
 }

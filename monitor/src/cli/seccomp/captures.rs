@@ -43,8 +43,8 @@ impl ObserveArgs {
         }
         if has_records {
             say(
-                "note: of captures of this agent those of `monitor record --calls` tell of every call that a container made; others \
-                 of the calls that rules look at, and of those that a filter did not simply allow",
+                "note: captures of `monitor record --calls` tell of every call; others of this agent only of calls that rules look \
+                 at, and of those that a filter did not simply allow",
             );
         }
         match &self.container {
