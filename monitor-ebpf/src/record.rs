@@ -233,6 +233,22 @@ plain! {
     }
 }
 
+impl FileFacts {
+    /// No file.
+    pub const NONE: Self = Self {
+        ino: 0,
+        size_bytes: 0,
+        ctime_ns: 0,
+        mtime_ns: 0,
+        dev: 0,
+        fs_magic: 0,
+        mode: 0,
+        nlink: 0,
+        uid: 0,
+        flags: 0,
+    };
+}
+
 /// Bits of [`FileFacts::flags`].
 pub mod file_flag {
     /// On an overlay file system.

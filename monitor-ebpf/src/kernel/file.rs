@@ -21,18 +21,7 @@ const MEMFD_PREFIX_MASK: u64 = 0xffff_ffff_ffff;
 #[inline(always)]
 pub fn facts(file: u64) -> FileFacts {
     if file == 0 {
-        return FileFacts {
-            ino: 0,
-            size_bytes: 0,
-            ctime_ns: 0,
-            mtime_ns: 0,
-            dev: 0,
-            fs_magic: 0,
-            mode: 0,
-            nlink: 0,
-            uid: 0,
-            flags: 0,
-        };
+        return FileFacts::NONE;
     }
     let dentry = path(file).dentry;
     // Through the dentry, not `f_inode`: before 6.5 the latter is the lower file system's inode for a mapped overlay file.

@@ -53,7 +53,7 @@ impl State {
             }
         }
         let fd = i64::from(syscall.record.fd);
-        let has_file = fd >= 0 && syscall.record.file != EMPTY;
+        let has_file = fd >= 0 && syscall.record.file != FileFacts::NONE;
         if has_file && !told.makes_descriptor {
             self.see(key, fd, call, told);
         }
@@ -137,19 +137,6 @@ fn is_between(descriptor: &Descriptor, tuple: SocketTuple<'_>) -> bool {
     let peer = |ends: Ends<IpAddr>| (ends.destination, ends.destination_port);
     peer(known) == peer(ends) || peer(known) == peer(ends.swapped())
 }
-
-const EMPTY: FileFacts = FileFacts {
-    ino: 0,
-    size_bytes: 0,
-    ctime_ns: 0,
-    mtime_ns: 0,
-    dev: 0,
-    fs_magic: 0,
-    mode: 0,
-    nlink: 0,
-    uid: 0,
-    flags: 0,
-};
 
 /// A descriptor as the kernel shows it.
 fn seen(told: &Told<'_>) -> Descriptor {
