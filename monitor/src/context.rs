@@ -157,16 +157,23 @@ impl<'a> Context<'a> {
         }
     }
 
+    /// The container whose users a thread's are: empty on the host. A number means another user in each.
+    fn users_of(&self) -> Option<&'a str> {
+        let thread = self.thread?;
+        if self.event.is_recorded() {
+            return Some(self.container.map_or("", Container::short_id));
+        }
+        Some(thread.container.as_deref().unwrap_or_default())
+    }
+
     /// Name of a user where the thread is.
     pub fn user_name(&self, uid: u32) -> Option<&'a [u8]> {
-        let container = self.thread?.container.as_deref().unwrap_or_default();
-        self.state.users.user(container, uid).map(|user| &*user.name)
+        self.state.users.user(self.users_of()?, uid).map(|user| &*user.name)
     }
 
     /// Name of a group where the thread is.
     pub fn group_name(&self, gid: u32) -> Option<&'a [u8]> {
-        let container = self.thread?.container.as_deref().unwrap_or_default();
-        self.state.users.group(container, gid).map(|group| &*group.name)
+        self.state.users.group(self.users_of()?, gid).map(|group| &*group.name)
     }
 
     /// Whether an address is this machine's, as the thread sees it: its container's, any container's if that is not known, or

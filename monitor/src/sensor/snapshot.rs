@@ -41,8 +41,8 @@ pub(super) fn take(
     if let Some(root) = cgroup2() {
         cgroups(&root, &mut records);
     }
-    users(&fs::read_to_string("/etc/passwd").unwrap_or_default(), &mut records);
-    groups(&fs::read_to_string("/etc/group").unwrap_or_default(), &mut records);
+    users(&host_file("/etc/passwd"), &mut records);
+    groups(&host_file("/etc/group"), &mut records);
     // In front of the tasks: what a container is, is known before what runs in it.
     let mut containers = Vec::new();
     for record in &records {
@@ -73,6 +73,12 @@ fn session(node_name: Option<&str>) -> SessionFacts {
         boot_id: fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned(),
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
     }
+}
+
+/// A file of the host, through its first process: the agent's own are those of its image. Where that may not be looked into,
+/// the agent's own.
+fn host_file(path: &str) -> String {
+    fs::read_to_string(format!("/proc/1/root{path}")).or_else(|_| fs::read_to_string(path)).unwrap_or_default()
 }
 
 /// Users of the host: `passwd(5)`.
