@@ -5,7 +5,7 @@ use std::{fs::File, ops::RangeInclusive, path::Path, time::Duration};
 use crate::{
     capture::{Reader, Unpacked},
     decode::decode,
-    event::{Body, Event},
+    event::Event,
     pipeline::Pipeline,
     proto::v1::Finding,
     scap,
@@ -49,15 +49,11 @@ impl Capture {
                 reader.drain(Duration::ZERO, &mut |bytes| pipeline.record_within(bytes, times, emit))
             }
             Self::Events(ahead) => {
-                for _ in 0..BATCH {
-                    let Some(event) = ahead.next()? else { return Ok(Status::Ended) };
-                    let is_wanted = match &event.body {
-                        Body::Call(call) => times.contains(&call.ts_ns),
-                        _ => true,
-                    };
-                    pipeline.event(&event, is_wanted, emit);
-                }
-                Ok(Status::Open)
+                let mut feed = |event: &Event<'_>| {
+                    let is_wanted = event.call().is_none_or(|call| times.contains(&call.ts_ns));
+                    pipeline.event(event, is_wanted, emit);
+                };
+                take(ahead, &mut feed)
             }
         }
     }
@@ -71,13 +67,7 @@ impl Capture {
                     each(&event);
                 }
             }),
-            Self::Events(reader) => {
-                for _ in 0..BATCH {
-                    let Some(event) = reader.next()? else { return Ok(Status::Ended) };
-                    each(&event);
-                }
-                Ok(Status::Open)
-            }
+            Self::Events(ahead) => take(ahead, &mut |event| each(event)),
         }
     }
 
@@ -88,4 +78,14 @@ impl Capture {
             Self::Events(ahead) => ahead.file_bytes(),
         }
     }
+}
+
+/// Some of what there is.
+fn take(ahead: &mut scap::Ahead, each: &mut impl FnMut(&Event<'_>)) -> Result<Status, SourceError> {
+    for _ in 0..BATCH {
+        if !ahead.take(each)? {
+            return Ok(Status::Ended);
+        }
+    }
+    Ok(Status::Open)
 }

@@ -123,6 +123,28 @@ impl<'a> Value<'a> {
         Value::Text(Cow::Owned(bytes.into()))
     }
 
+    /// The same value, owing nothing to anybody.
+    pub fn into_owned(self) -> Value<'static> {
+        match self {
+            Value::Text(text) => Value::Text(Cow::Owned(text.into_owned())),
+            Value::Int(number) => Value::Int(number),
+            Value::Uint(number) => Value::Uint(number),
+            Value::Float(number) => Value::Float(number),
+            Value::Bool(truth) => Value::Bool(truth),
+            Value::Ip(address) => Value::Ip(address),
+            Value::List(items) => Value::List(items.into_iter().map(Value::into_owned).collect()),
+        }
+    }
+
+    /// Bytes that it takes besides itself.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Value::Text(text) => text.len(),
+            Value::List(items) => items.iter().map(|item| size_of::<Self>() + item.bytes()).sum(),
+            _ => 0,
+        }
+    }
+
     /// The text, where it is one.
     pub fn as_text(&self) -> Option<&[u8]> {
         match self {

@@ -141,9 +141,18 @@ impl Operand {
     }
 
     /// Its value for an event, or `None` where a part of it is missing.
+    #[inline]
     pub(super) fn value<'e, F: Fields + ?Sized>(&'e self, event: &'e F) -> Option<Value<'e>> {
         match self {
             Operand::Field { field, argument } => event.value(*field, argument),
+            other => other.made(event),
+        }
+    }
+
+    /// The value of what is more than a field.
+    fn made<'e, F: Fields + ?Sized>(&'e self, event: &'e F) -> Option<Value<'e>> {
+        match self {
+            Operand::Field { .. } => self.value(event),
             Operand::Text(text) => Some(Value::text(text)),
             Operand::List(items) => {
                 items.iter().map(|item| item.value(event).map(into_text)).collect::<Option<_>>().map(Value::List)

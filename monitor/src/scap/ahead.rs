@@ -91,22 +91,19 @@ impl Ahead {
         Ok(Self { batch: Batch::default(), next: 0, start: 0, filled, emptied })
     }
 
-    /// The next item; `None` at the end. After an error there is nothing more. As [`Reader::next`].
-    #[expect(
-        clippy::should_implement_trait,
-        reason = "what is lent ends with the next call, which no iterator can say"
-    )]
-    pub fn next(&mut self) -> Result<Option<Event<'_>>, SourceError> {
+    /// Calls `each` with the next item; `false` at the end. After an error there is nothing more.
+    pub fn take(&mut self, each: &mut impl FnMut(&Event<'_>)) -> Result<bool, SourceError> {
         while self.next == self.batch.items.len() {
             if let Some(end) = self.batch.end.take() {
-                return end.map(|()| None);
+                return end.map(|()| false);
             }
             self.turn()?;
         }
-        let Some(Item { kind, end }) = self.batch.items.get(self.next) else { return Ok(None) };
+        let Some(Item { kind, end }) = self.batch.items.get(self.next) else { return Ok(false) };
         let bytes = self.batch.bytes.get(self.start..*end).unwrap_or_default();
         (self.next, self.start) = (self.next + 1, *end);
-        Ok(kind.event(bytes))
+        kind.lend(bytes, each);
+        Ok(true)
     }
 
     /// Bytes of the file that were read for what has been lent.
@@ -189,27 +186,32 @@ impl Batch {
 }
 
 impl Kind {
-    /// The item again, of its bytes: what was read once can be read again.
-    fn event<'a>(&self, bytes: &'a [u8]) -> Option<Event<'a>> {
-        Some(match self {
-            Kind::Call(head) => head.event(bytes),
-            Kind::Section => Event::unrecorded(0, 0, Body::Section),
-            Kind::Machine => Event::unrecorded(0, 0, Body::Machine(block::machine(bytes.get(block::HEADER_BYTES..)?)?)),
-            Kind::Entry(list, tid) => Reader::entry_event(*list, *tid, bytes)?.0,
-        })
+    /// Makes the item again, of its bytes: what was read once can be read again. It is lent where it is made, because events
+    /// are large to be moved.
+    fn lend(&self, bytes: &[u8], each: &mut impl FnMut(&Event<'_>)) {
+        match self {
+            Kind::Call(head) => each(&Event::unrecorded(head.ts_ns, head.tid, Body::Call(head.call(bytes)))),
+            Kind::Section => each(&Event::unrecorded(0, 0, Body::Section)),
+            Kind::Machine => {
+                if let Some(machine) = bytes.get(block::HEADER_BYTES..).and_then(block::machine) {
+                    each(&Event::unrecorded(0, 0, Body::Machine(machine)));
+                }
+            }
+            Kind::Entry(list, tid) => {
+                if let Some((event, _)) = Reader::entry_event(*list, *tid, bytes) {
+                    each(&event);
+                }
+            }
+        }
     }
 }
 
 impl Head {
-    fn event<'a>(&self, bytes: &'a [u8]) -> Event<'a> {
+    fn call<'a>(&self, bytes: &'a [u8]) -> Call<'a> {
         let Self { info, number, ts_ns, tid, cpu, state_only, wide, lengths } = *self;
         let (lengths, values) = bytes.split_at_checked(lengths).unwrap_or_default();
         let params = Params::new(lengths, values, wide);
-        Event::unrecorded(
-            ts_ns,
-            tid,
-            Body::Call(Call { info, number, ts_ns, tid, cpu, state_only, params, told: None }),
-        )
+        Call { info, number, ts_ns, tid, cpu, state_only, params, told: None }
     }
 }
 
@@ -236,7 +238,12 @@ mod tests {
         let Ok(mut reader) = open() else { return };
         let mut ahead = Ahead::new(open().unwrap()).unwrap();
         let expected = all(|| Ok(reader.next()?.map(|event| format!("{event:?}"))));
-        assert_eq!(all(|| Ok(ahead.next()?.map(|event| format!("{event:?}")))), expected);
+        let mut next = || {
+            let mut item = None;
+            ahead.take(&mut |event| item = Some(format!("{event:?}")))?;
+            Ok(item)
+        };
+        assert_eq!(all(&mut next), expected);
         assert_eq!(ahead.file_bytes(), reader.counters().file_bytes);
     }
 
@@ -255,7 +262,7 @@ mod tests {
         let many = one.repeat(4 * BATCH_BYTES / one.len());
         check(&many);
         let mut ahead = Ahead::new(Reader::new(Cursor::new(many)).unwrap()).unwrap();
-        assert!(ahead.next().unwrap().is_some());
+        assert!(ahead.take(&mut |_| {}).unwrap());
         let filled = std::mem::replace(&mut ahead.filled, channel().1);
         drop(ahead);
         assert!(filled.iter().count() <= BATCHES, "the other side ends");

@@ -4,8 +4,10 @@
 //! Usage: `measure-rules ROUNDS [RULE-FILE…]`. The files are measured together, as the set `upstream`.
 
 use std::{
+    borrow::Cow,
     fmt::Write as _,
     hint::black_box,
+    rc::Rc,
     time::{Duration, Instant},
 };
 
@@ -24,6 +26,8 @@ use serde_json::json;
 const TIME: Duration = Duration::from_millis(20);
 /// Sizes of the synthetic sets.
 const SIZES: [usize; 4] = [10, 100, 1000, 10_000];
+/// Digits behind the texts that differ from event to event.
+const DIGITS: usize = 5;
 
 fn main() -> Result<()> {
     let mut args = std::env::args().skip(1);
@@ -36,11 +40,17 @@ fn main() -> Result<()> {
     if !files.is_empty() {
         sets.push(Set::new("upstream".into(), &files)?);
     }
+    let mut kinds = [
+        ("exec", exec_events(true)),
+        ("exec repeated", exec_events(false)),
+        ("open", open_events(true)),
+        ("open repeated", open_events(false)),
+    ];
     for _ in 0..rounds {
         for set in &mut sets {
-            for (kind, events) in [("exec", exec_events()), ("open", open_events())] {
-                let engine = set.engine(&events);
-                let reference = set.reference(&events);
+            for (kind, events) in &mut kinds {
+                let engine = set.engine(events);
+                let reference = set.reference(events);
                 println!("{}", json!({"set": set.name, "event": kind, "engine_ns": engine, "reference_ns": reference}));
             }
         }
@@ -72,7 +82,7 @@ impl Set {
     }
 
     /// Nanoseconds per event.
-    fn engine(&mut self, events: &[Sample]) -> f64 {
+    fn engine(&mut self, events: &mut [Sample]) -> f64 {
         per_event(events, |event| {
             self.rules.evaluate(event.event_type, event, |rule| {
                 black_box(rule);
@@ -81,7 +91,7 @@ impl Set {
     }
 
     /// Nanoseconds per event of the plain way: each rule that can match the event's type, in order, until one does.
-    fn reference(&self, events: &[Sample]) -> f64 {
+    fn reference(&self, events: &mut [Sample]) -> f64 {
         per_event(events, |event| {
             let can_match = |(types, _): &&(monitor::rules::EventTypes, Reference)| types.contains(event.event_type);
             let found = self.references.iter().filter(can_match).find(|(_, reference)| reference.matches(event));
@@ -90,14 +100,17 @@ impl Set {
     }
 }
 
-fn per_event(events: &[Sample], mut evaluate: impl FnMut(&Sample)) -> f64 {
+fn per_event(events: &mut [Sample], mut evaluate: impl FnMut(&Sample)) -> f64 {
     let start = Instant::now();
     let mut count = 0_u32;
     while start.elapsed() < TIME {
         for _ in 0..8 {
-            events.iter().for_each(&mut evaluate);
+            for event in &mut *events {
+                event.differ(count);
+                evaluate(event);
+                count += 1;
+            }
         }
-        count += 8 * u32::try_from(events.len()).unwrap_or(1);
     }
     start.elapsed().as_secs_f64() * 1e9 / f64::from(count)
 }
@@ -122,14 +135,21 @@ fn synthetic(size: usize) -> Source {
 /// An event whose fields are in a table.
 struct Sample {
     event_type: EventType,
-    values: Vec<Option<Value<'static>>>,
+    /// By field, where its value is; shared by all events of a kind.
+    places: Rc<[Option<u8>]>,
+    values: Vec<Value<'static>>,
+    /// Which of them differ from event to event, in their last digits.
+    differing: Vec<usize>,
     ancestors: Vec<&'static str>,
 }
 
 impl Fields for Sample {
     fn value(&self, field: Field, argument: &Argument) -> Option<Value<'_>> {
         match argument {
-            Argument::None => self.values.get(field.index())?.as_ref().map(lent),
+            Argument::None => {
+                let place = (*self.places.get(field.index())?)?;
+                self.values.get(usize::from(place)).map(lent)
+            }
             Argument::Index(generation) if field.info().name == "proc.aname" => {
                 let above = usize::try_from(*generation).ok()?.checked_sub(1)?;
                 self.ancestors.get(above).map(|name| Value::text(*name))
@@ -155,13 +175,43 @@ fn lent<'a>(value: &'a Value<'static>) -> Value<'a> {
 }
 
 impl Sample {
-    fn new(event_type: EventType, ancestors: &[&'static str], values: &[(&str, Value<'static>)]) -> Self {
-        let mut table = vec![None; Field::all().count()];
-        for (name, value) in values {
-            let slot = Field::find(name).and_then(|field| table.get_mut(field.index()));
-            *slot.unwrap_or_else(|| panic!("no field {name}")) = Some(value.clone());
+    /// All of a kind, whose fields have the same names. If they are to differ, those of these names do.
+    fn all(
+        event_type: EventType,
+        events: impl Iterator<Item = Vec<(&'static str, Value<'static>)>>,
+        differing: &[&str],
+    ) -> Vec<Self> {
+        let events: Vec<_> = events.collect();
+        let mut places = vec![None; Field::all().count()];
+        for (place, (name, _)) in (0..).zip(events.first().into_iter().flatten()) {
+            let field = Field::find(name).unwrap_or_else(|| panic!("no field {name}"));
+            places.get_mut(field.index()).into_iter().for_each(|at| *at = Some(place));
         }
-        Self { event_type, values: table, ancestors: ancestors.to_vec() }
+        let places: Rc<[Option<u8>]> = places.into();
+        let sample = |values: Vec<(&str, Value<'static>)>| {
+            let position = |name: &&str| values.iter().position(|(known, _)| known == name);
+            let differing: Vec<usize> = differing.iter().filter_map(position).collect();
+            let mut values: Vec<_> = values.into_iter().map(|(_, value)| value).collect();
+            for place in &differing {
+                if let Some(value) = values.get_mut(*place) {
+                    *value = Value::owned([value.as_text().unwrap_or_default(), &[b'0'; DIGITS]].concat());
+                }
+            }
+            Self { event_type, places: Rc::clone(&places), values, differing, ancestors: ANCESTORS.to_vec() }
+        };
+        events.into_iter().map(sample).collect()
+    }
+
+    /// Makes it another event, unless it is one that repeats itself.
+    fn differ(&mut self, number: u32) {
+        for place in &self.differing {
+            let Some(Value::Text(Cow::Owned(text))) = self.values.get_mut(*place) else { continue };
+            let mut rest = number;
+            for digit in text.iter_mut().rev().take(DIGITS) {
+                *digit = b'0' + u8::try_from(rest % 10).unwrap_or_default();
+                rest /= 10;
+            }
+        }
     }
 }
 
@@ -237,16 +287,17 @@ fn process(
     ]
 }
 
-fn exec_events() -> Vec<Sample> {
+fn exec_events(differing: bool) -> Vec<Sample> {
     let event = |program| {
         let mut values = process(program);
         values.push(("evt.type", Value::text("execve")));
-        Sample::new(EventType::EXECVE, ANCESTORS, &values)
+        values
     };
-    PROGRAMS.iter().map(event).collect()
+    let names: &[&str] = if differing { &["proc.args", "proc.cmdline"] } else { &[] };
+    Sample::all(EventType::EXECVE, PROGRAMS.iter().map(event), names)
 }
 
-fn open_events() -> Vec<Sample> {
+fn open_events(differing: bool) -> Vec<Sample> {
     let event = |(program, path): (&_, &&'static str)| {
         let mut values = process(program);
         let (directory, name) = path.rsplit_once('/').unwrap_or(("", path));
@@ -262,7 +313,8 @@ fn open_events() -> Vec<Sample> {
             ("fd.directory", Value::text(directory)),
             ("fd.filename", Value::text(name)),
         ]);
-        Sample::new(EventType::OPENAT, ANCESTORS, &values)
+        values
     };
-    PROGRAMS.iter().zip(FILES).map(event).collect()
+    let names: &[&str] = if differing { &["fd.name", "fd.nameraw", "fd.filename"] } else { &[] };
+    Sample::all(EventType::OPENAT, PROGRAMS.iter().zip(FILES).map(event), names)
 }

@@ -9,7 +9,8 @@ use super::{
     form::{Form, kind},
     index::{Index, Kind, Lists, number_key},
     matcher::Matcher,
-    program::{Asked, FAILS, Guard, HOLDS, Literal, Lookup, Plan, Predicate, Program, Rule, Step},
+    program::{Asked, FAILS, Guard, HOLDS, Literal, Lookup, Plan, Predicate, Program, Rule, Slot, Step},
+    seen::KEY_SLOTS,
 };
 use crate::{
     event::value::Class,
@@ -128,7 +129,8 @@ impl Builder {
                 None => slots.predicate(check)?,
             });
         }
-        plan.operands = slots.operands;
+        (plan.operands, plan.several) = (slots.operands, slots.several);
+        plan.key = key(&plan);
         Ok(Program::new(plan))
     }
 
@@ -234,6 +236,11 @@ const SWEEPS: usize = 4;
 /// Guards of a rule that are compared.
 const MAX_CHOICES: usize = 8;
 
+/// Ways to choose rules from which on it is worth to find out whether an event was seen before.
+const MIN_CHOICES: usize = 3;
+/// Fields that tell events apart, the best first.
+const TELLING: &[&str] = &["fd.name", "proc.cmdline", "proc.name"];
+
 fn source(literal: Literal, by_predicate: &[Option<u32>]) -> Guarding {
     match by_predicate.get(literal.predicate as usize) {
         Some(Some(lookup)) if literal.wanted => Guarding::Lookup(*lookup),
@@ -301,39 +308,77 @@ fn groups(checks: &[Arc<Check>]) -> Vec<Group<'_>> {
     groups
 }
 
-/// Gives slots to operands.
+/// Gives numbers to operands.
 #[derive(Default)]
 struct Slots {
-    operands: Vec<Operand>,
-    by_operand: HashMap<Operand, u32>,
+    operands: Vec<Slot>,
+    numbers: HashMap<Operand, u32>,
+    several: Vec<Operand>,
 }
 
 impl Slots {
-    fn slot(&mut self, operand: &Operand) -> u32 {
-        if let Some(slot) = self.by_operand.get(operand) {
-            return *slot;
+    /// That of an operand with one value, which one more asks for; to hold it against constants and nothing else?
+    fn slot(&mut self, operand: &Operand, to_measure: bool) -> u32 {
+        let slot = *self.numbers.entry_ref(operand).or_insert(number(self.operands.len()));
+        let is_measured = to_measure && matches!(operand.ty().class(), Class::Number | Class::Bool);
+        match self.operands.get_mut(slot as usize) {
+            Some(asked) => {
+                asked.is_shared = true;
+                asked.is_measured &= is_measured;
+            }
+            None => self.operands.push(Slot { operand: operand.clone(), is_shared: false, is_measured }),
         }
-        let slot = u32::try_from(self.operands.len()).unwrap_or(u32::MAX);
-        self.operands.push(operand.clone());
-        self.by_operand.insert(operand.clone(), slot);
         slot
     }
 
+    /// That of an operand with several.
+    fn several(&mut self, operand: &Operand) -> u32 {
+        let known = self.several.iter().position(|other| other == operand);
+        let at = known.unwrap_or(self.several.len());
+        if known.is_none() {
+            self.several.push(operand.clone());
+        }
+        number(at)
+    }
+
     fn asked(&mut self, operand: &Operand) -> Asked {
-        if operand.is_several() { Asked::Several(operand.clone()) } else { Asked::Slot(self.slot(operand)) }
+        if operand.is_several() {
+            Asked::Several(self.several(operand))
+        } else {
+            Asked::Slot(self.slot(operand, false))
+        }
     }
 
     fn predicate(&mut self, check: &Check) -> Result<Predicate, TooLarge> {
         if let Right::Operand(right) = &check.right {
-            return Ok(Predicate::Compared(self.slot(&check.left), check.operator, self.slot(right)));
+            return Ok(Predicate::Compared(self.slot(&check.left, false), check.operator, self.slot(right, false)));
         }
         let matcher = Matcher::new(check).map_err(|_| TooLarge)?;
         if check.asks_several() {
             let all = check.operator == Operator::Ne && check.left.differs_in_all();
-            return Ok(Predicate::Several(check.left.clone(), matcher, all));
+            return Ok(Predicate::Several(self.several(&check.left), matcher, all));
         }
-        Ok(Predicate::Single(self.slot(&check.left), matcher))
+        Ok(Predicate::Single(self.slot(&check.left, true), matcher))
     }
+}
+
+fn number(position: usize) -> u32 {
+    u32::try_from(position).unwrap_or(u32::MAX)
+}
+
+/// Slots whose values tell events apart best, of those that are always asked for.
+fn key(plan: &Plan) -> Vec<u32> {
+    if plan.always.len() + plan.gates.len() + plan.guards.len() < MIN_CHOICES {
+        return Vec::new();
+    }
+    let asked = plan.guards.iter().filter_map(|guard| match plan.lookups.get(guard.lookup as usize)?.operand {
+        Asked::Slot(slot) => Some(slot),
+        Asked::Several(_) => None,
+    });
+    let asked: Vec<u32> = asked.collect();
+    let is = |slot: &u32, name: &str| plan.operands.get(*slot as usize).is_some_and(|slot| slot.operand.is_field(name));
+    let of_name = |name: &&str| asked.iter().copied().find(|slot| is(slot, name));
+    TELLING.iter().filter_map(of_name).take(KEY_SLOTS).collect()
 }
 
 /// Literals of which one must be true, and what asking them costs.

@@ -1,6 +1,6 @@
 //! Many constants on one operand, looked up at once: which of the predicates that ask alike hold for a value.
 
-use aho_corasick::{AhoCorasick, AhoCorasickBuilder, AhoCorasickKind, MatchKind, packed};
+use aho_corasick::{AhoCorasick, AhoCorasickBuilder, AhoCorasickKind, Input, MatchKind, packed};
 use hashbrown::HashMap;
 
 use crate::event::value::Value;
@@ -179,12 +179,12 @@ impl Search {
     }
 
     fn lookup(&self, bytes: &[u8], on_hit: &mut impl FnMut(u32)) {
-        let has_none = match self.packed.as_ref().filter(|packed| bytes.len() >= packed.minimum_len()) {
-            Some(packed) => packed.find(bytes).is_none(),
-            None => !bytes.iter().any(|byte| self.rare.has(*byte)),
+        let first = match self.packed.as_ref().filter(|packed| bytes.len() >= packed.minimum_len()) {
+            Some(packed) => packed.find(bytes).map(|found| found.start()),
+            None => bytes.iter().any(|byte| self.rare.has(*byte)).then_some(0),
         };
-        if !has_none {
-            for found in self.automaton.find_overlapping_iter(bytes) {
+        if let Some(first) = first {
+            for found in self.automaton.find_overlapping_iter(Input::new(bytes).range(first..)) {
                 on_hit(found.pattern().as_u32());
             }
         }
@@ -287,7 +287,8 @@ impl Prefixes {
         }
         let head = head(value, reversed);
         let from = self.heads.partition_point(|other| *other < head);
-        let alike = self.heads.get(from..).unwrap_or_default().partition_point(|other| *other == head);
+        // Few begin alike with as many bytes.
+        let alike = self.heads.get(from..).unwrap_or_default().iter().take_while(|other| **other == head).count();
         let alike = self.texts.get(from..from + alike).unwrap_or_default();
         let behind = from
             + alike.partition_point(|text| {
@@ -300,7 +301,11 @@ impl Prefixes {
             let at = number as usize;
             let Some(text) = self.texts.get(at) else { return };
             // How much of the first candidate the value shares tells it of all up the chain.
-            let shared = *shared.get_or_insert_with(|| shared_len(text, value, reversed));
+            let shared = *shared.get_or_insert_with(|| {
+                let differing = self.heads.get(at).map_or(0, |other| other ^ head);
+                let within_head = (differing.leading_zeros() / u8::BITS) as usize;
+                if differing != 0 { within_head.min(value.len()) } else { shared_len(text, value, reversed) }
+            });
             if text.len() <= shared {
                 hit(number);
             }

@@ -6,6 +6,7 @@
 //!   │   build ──── predicates shared by all rules, and for each rule a guard
 //!   │     │
 //!   │   program ── each predicate asked at most once per event, each field extracted at most once
+//!   │     │  └ seen  none of that for an event that answers like one that nothing matched
 //!   │     │
 //!   │   index ──── constants on one field merged: one hash lookup, one search, one automaton for all of them
 //!   │
@@ -19,6 +20,7 @@ mod form;
 mod index;
 mod matcher;
 mod program;
+mod seen;
 
 use std::ops::ControlFlow;
 
@@ -44,6 +46,8 @@ pub(super) struct Engine {
 
 /// Who wants to know which conditions are evaluated, and when.
 pub(super) trait Watch {
+    /// Whether anybody does.
+    const IS_ON: bool = true;
     /// One is begun.
     fn begin(&mut self);
     /// That one, whose number is now told, is decided.
@@ -52,6 +56,7 @@ pub(super) trait Watch {
 
 /// Nobody, which costs nothing.
 impl Watch for () {
+    const IS_ON: bool = false;
     fn begin(&mut self) {}
     fn end(&mut self, _: usize) {}
 }
@@ -123,6 +128,14 @@ impl Engine {
         if let Some(program) = class.and_then(|class| self.programs.get_mut(*class)) {
             program.evaluate(event, watch, on_match);
         }
+    }
+}
+
+#[cfg(test)]
+impl Engine {
+    /// Events that were known from before.
+    pub(super) fn known(&self) -> u32 {
+        self.programs.iter().map(Program::known).sum()
     }
 }
 

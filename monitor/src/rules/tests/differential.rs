@@ -295,3 +295,50 @@ fn the_engine_agrees_with_the_reference() {
     assert!(cases >= CASES, "{cases} comparisons");
     assert!(held * 10 >= cases && held * 10 <= cases * 9, "{held} of {cases} held: the conditions say too little");
 }
+
+/// What is remembered of an event that nothing matched is that event alone: another one that differs in any one field gets its own
+/// answer.
+#[test]
+fn events_that_are_remembered_are_taken_for_no_other() {
+    let config = Config { cases: 300, rng_seed: RngSeed::Fixed(11), failure_persistence: None, ..Config::default() };
+    let mut runner = TestRunner::new(config);
+    let (known, compared) = (std::cell::Cell::new(0), std::cell::Cell::new(0));
+    // Rules that seldom hold, and events that differ in one field from one of a few.
+    let rule = || prop::collection::vec(condition(), 4).prop_map(|parts| parts.join(") and ("));
+    let rules = prop::collection::vec(rule(), 5);
+    let events = (prop::collection::vec(event(), 3), prop::collection::vec(event(), 8));
+    let outcome = runner.run(&(rules, events), |(rules, (events, others))| {
+        let resolve = |rule: &String| Condition::resolve(&format!("({rule})"), "c", Supply::Caller).unwrap();
+        let exprs: Vec<_> = rules.iter().map(resolve).collect();
+        let mut engine = Engine::new(&exprs.iter().collect::<Vec<_>>()).unwrap();
+        let references: Vec<_> = exprs.iter().map(Reference::new).collect();
+        for event in &events {
+            let varied = others.iter().flat_map(|other| {
+                (0..FIELDS.len()).map(|field| {
+                    let mut varied = event.clone();
+                    varied.values[field].clone_from(&other.values[field]);
+                    varied
+                })
+            });
+            for (number, varied) in varied.enumerate() {
+                let again = if number % 4 == 0 { 3 } else { 1 };
+                for one in std::iter::repeat_n(event, again).chain([&varied]) {
+                    let mut matched = Vec::new();
+                    engine.evaluate(one.event_type, one, &mut |number| {
+                        matched.push(number);
+                        ControlFlow::Continue(())
+                    });
+                    let expected: Vec<usize> =
+                        (0..rules.len()).filter(|number| references[*number].matches(one)).collect();
+                    prop_assert_eq!(&matched, &expected, "{:?} on {:?}", rules, one);
+                    compared.set(compared.get() + 1);
+                }
+            }
+        }
+        known.set(known.get() + engine.known());
+        Ok(())
+    });
+    outcome.unwrap_or_else(|error| panic!("{error}"));
+    let (known, compared) = (known.get(), compared.get());
+    assert!(known * 20 >= compared, "{known} of {compared} events were known: nothing was tested");
+}
