@@ -82,6 +82,16 @@ impl Agent {
         let mut command = Command::new(binary);
         command.args(["run", "-o", "json", "--socket"]).arg(&socket);
         command.arg("-w").arg(directory.path().join(CAPTURE)).args(args);
+        Self::spawn(command, socket, directory)
+    }
+
+    /// Starts the one that a container runs, and waits until it is ready. It prints findings in JSON and writes no capture.
+    pub fn within(container: &Container) -> Result<Self> {
+        let directory = directory()?;
+        Self::spawn(container.running(), directory.path().join("monitor.sock"), directory)
+    }
+
+    fn spawn(mut command: Command, socket: PathBuf, directory: TempDir) -> Result<Self> {
         let mut process = Group::spawn(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()))?;
         let (stdout, stderr) = process.outputs();
         let (stdout, stderr) =

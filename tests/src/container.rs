@@ -87,17 +87,37 @@ pub struct Container {
 impl Container {
     /// A container that will run `args` (the first an absolute path).
     pub fn new(runtime: Runtime, args: &[&str], profile: Option<&Profile>) -> Result<Self> {
+        let container = Self::empty(runtime)?;
+        fs::create_dir(container.lower())?;
+        image(&container.lower()).context("cannot make the image")?;
+        container.configure(&container.config(args, profile))?;
+        Ok(container)
+    }
+
+    /// One of another image, whose content lies in a directory; `edit` changes what its runtime is told.
+    pub fn of_image(runtime: Runtime, content: &Path, edit: impl FnOnce(&mut Value) -> Result<()>) -> Result<Self> {
+        let container = Self::empty(runtime)?;
+        symlink(content, container.lower())?;
+        let mut config = container.config(&[], None);
+        edit(&mut config)?;
+        container.configure(&config)?;
+        Ok(container)
+    }
+
+    /// One without image and configuration.
+    fn empty(runtime: Runtime) -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("monitor-container-").tempdir()?;
         let pod_uid = random_uuid()?;
         let id = format!("{}{}", random_uuid()?, random_uuid()?).replace('-', "");
         let container = Self { runtime, id, pod_uid, directory, presence: cgroup::Presence::new()? };
-        for name in ["lower", "upper", "work", "root", "state"] {
+        for name in ["upper", "work", "root", "state"] {
             fs::create_dir(container.directory.path().join(name))?;
         }
-        image(&container.lower()).context("cannot make the image")?;
-        let config = container.config(args, profile);
-        fs::write(container.directory.path().join("config.json"), serde_json::to_vec_pretty(&config)?)?;
         Ok(container)
+    }
+
+    fn configure(&self, config: &Value) -> Result<()> {
+        Ok(fs::write(self.directory.path().join("config.json"), serde_json::to_vec_pretty(config)?)?)
     }
 
     /// A container that runs a shell script.
@@ -141,8 +161,13 @@ impl Container {
 
     /// As [`run`](Self::run), with a time limit. A container that exceeds it runs on until this value is dropped.
     pub fn run_within(&self, limit: Duration) -> Result<Finished> {
-        process::run(&mut self.command(WITH_OVERLAY, &["run", "--bundle", &self.bundle(), &self.id]), limit)
+        process::run(&mut self.running(), limit)
             .with_context(|| format!("{} container {}", self.runtime.name(), self.id))
+    }
+
+    /// The command that runs it in the foreground.
+    pub(crate) fn running(&self) -> Command {
+        self.command(WITH_OVERLAY, &["run", "--bundle", &self.bundle(), &self.id])
     }
 
     /// Starts it and returns while it runs.

@@ -70,9 +70,19 @@ impl Containerd {
         info.get("Spec").cloned().context("no spec")
     }
 
+    /// Imports an image and unpacks it, which holds every blob against its digest; what `ctr` says of all images.
+    pub fn import(&self, image: &Path) -> Result<String> {
+        self.client(&["images", "import", "--snapshotter", "native"], &[image])?;
+        self.client(&["images", "list"], &[])
+    }
+
     fn ctr(&self, options: &[&str], args: &[&Path]) -> Result<String> {
+        self.client(&[&["containers"], options].concat(), args)
+    }
+
+    fn client(&self, options: &[&str], args: &[&Path]) -> Result<String> {
         let mut command = Command::new("ctr");
-        command.arg("--address").arg(self.directory.path().join("c.sock")).arg("containers").args(options).args(args);
+        command.arg("--address").arg(self.directory.path().join("c.sock")).args(options).args(args);
         Ok(process::run(&mut command, PATIENCE)?.successful()?.stdout_text())
     }
 }

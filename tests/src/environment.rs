@@ -42,6 +42,14 @@ pub fn python_tool(name: &str) -> Option<PathBuf> {
     ready("the Python environment of the tests", missing).then_some(tool)
 }
 
+/// The image's content, which `cargo xtask test` makes and `MONITOR_TEST_IMAGE` names. Says so where it is not named, and panics
+/// where `CI=true`.
+pub fn image() -> Option<PathBuf> {
+    let image = env::var_os("MONITOR_TEST_IMAGE").map(PathBuf::from);
+    ready("the image's content", image.is_none().then(|| "MONITOR_TEST_IMAGE is not set".to_owned()));
+    image
+}
+
 /// Whether libseccomp can be compiled against. Says so where not, and panics where `CI=true`.
 pub fn has_libseccomp() -> bool {
     let missing = (!Path::new("/usr/include/seccomp.h").exists()).then(|| "no /usr/include/seccomp.h".to_owned());

@@ -1,4 +1,4 @@
-//! `cargo xtask dist`: the release archive.
+//! `cargo xtask dist`: the release archive, and the image's content.
 
 use std::{env::consts::ARCH, fs, path::Path};
 
@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use crate::{
     build::{self, Profile, Sensor},
     cmd::Cmd,
-    repository,
+    image, repository,
 };
 
 /// What goes along with the binary, where the repository has it.
@@ -21,7 +21,7 @@ const FILES: &[&str] = &[
     "deploy/systemd/monitor.service",
 ];
 
-/// Builds `target/dist/monitor-VERSION-ARCH-linux.tar.gz` and its `.sha256`.
+/// Builds `target/dist/monitor-VERSION-ARCH-linux.tar.gz` and its `.sha256`, and `target/dist/image`.
 pub(crate) fn run() -> Result<()> {
     let agent = build::agent(Profile::Release, Sensor::Bpf)?;
     let name = format!("monitor-{}-{ARCH}-linux", env!("CARGO_PKG_VERSION"));
@@ -35,7 +35,12 @@ pub(crate) fn run() -> Result<()> {
     for file in FILES.iter().map(|file| repository::root().join(file)).filter(|file| file.exists()) {
         copy(&file, &staging)?;
     }
-    archive(&dist, &name)
+    archive(&dist, &name)?;
+    let directory = dist.join("image");
+    image::make(&agent, &directory)?;
+    println!("{}", directory.join("root").display());
+    println!("{}", directory.join("image.tar").display());
+    Ok(())
 }
 
 fn copy(file: &Path, directory: &Path) -> Result<()> {
@@ -46,11 +51,10 @@ fn copy(file: &Path, directory: &Path) -> Result<()> {
 
 /// Same input, same bytes: names sorted, no owner, the commit's time.
 fn archive(dist: &Path, name: &str) -> Result<()> {
-    let time = Cmd::new("git").args(["-c", "safe.directory=*", "log", "-1", "--format=@%ct"]).output()?;
     let archive = format!("{name}.tar.gz");
     Cmd::new("tar")
         .args(["--sort=name", "--owner=0", "--group=0", "--numeric-owner", "--mtime"])
-        .arg(time)
+        .arg(image::commit_time()?)
         .args(["--use-compress-program", "gzip -n", "-cf", &archive, name])
         .directory(dist)
         .run()?;

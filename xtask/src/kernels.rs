@@ -13,7 +13,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::{cmd::Cmd, repository, test};
+use crate::{cmd::Cmd, image::program, repository, test};
 
 /// Series whose newest kernel is tried.
 const SERIES: &[&str] = &["6.1", "6.12"];
@@ -183,20 +183,6 @@ fn image(kernel: &Kernel, binaries: &test::Binaries) -> Result<PathBuf> {
     let pack = format!("find . | cpio -o -H newc --quiet > '{}'", image.display());
     Cmd::new("sh").args(["-c", &pack]).directory(&root).run()?;
     Ok(image)
-}
-
-/// Copies a program without its symbols, and the libraries that it needs, to where they are here.
-fn program(from: &Path, root: &Path, to: &str) -> Result<()> {
-    Cmd::new("strip").arg("-o").arg(root.join(to)).arg(from).run()?;
-    let needed = Cmd::new("ldd").arg(from).probe().unwrap_or_default();
-    for library in needed.split_whitespace().filter(|word| word.starts_with('/')) {
-        let target = root.join(library.trim_start_matches('/'));
-        if let Some(directory) = target.parent() {
-            fs::create_dir_all(directory)?;
-        }
-        fs::copy(library, &target).with_context(|| library.to_owned())?;
-    }
-    Ok(())
 }
 
 fn unpack_module(from: &Path, to: &Path) -> Result<()> {

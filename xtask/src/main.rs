@@ -8,6 +8,7 @@ mod cmd;
 mod conformance;
 mod demo;
 mod dist;
+mod image;
 mod kernels;
 mod manifests;
 mod repository;

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 use crate::{
     build::{self, OBJECT_VARIABLE, Profile},
     cmd::Cmd,
-    conformance, kernels, manifests, repository, root, setup,
+    conformance, image, kernels, manifests, repository, root, setup,
     steps::Steps,
 };
 
@@ -31,6 +31,7 @@ pub(crate) struct Args {
 struct Environment {
     object: PathBuf,
     workload: PathBuf,
+    image: PathBuf,
 }
 
 /// What runs elsewhere than here, such as on another kernel.
@@ -45,7 +46,7 @@ pub(crate) struct Binaries {
 
 /// Builds the agent, the workload and these integration tests as the ordinary run does.
 pub(crate) fn binaries(names: &[&str]) -> Result<Binaries> {
-    let environment = Environment { object: build::object(false)?, workload: workload()? };
+    let environment = Environment::new(build::object(false)?, workload()?);
     environment.cargo(&["build", "--workspace", "--all-targets"]).run()?;
     environment.binaries(names)
 }
@@ -62,8 +63,9 @@ fn all(steps: &mut Steps, args: &Args) -> Result<()> {
     steps.run("setup", || setup::install(setup::Group::Test))?;
     let object = steps.run("BPF object", || build::object(false))?;
     let workload = steps.run("test workload", workload)?;
-    let environment = Environment { object, workload };
+    let environment = Environment::new(object, workload);
     steps.run("compile", || environment.cargo(&["build", "--workspace", "--all-targets"]).run())?;
+    steps.run("image", || image::make(&build::agent_path(Profile::Dev), &environment.image))?;
     // One step's failing tests must not hide the next one's.
     let outcomes = [
         steps.run("tests", || tests(&environment, args)),
@@ -93,12 +95,17 @@ fn tests(environment: &Environment, args: &Args) -> Result<()> {
 }
 
 impl Environment {
+    fn new(object: PathBuf, workload: PathBuf) -> Self {
+        Self { object, workload, image: repository::target().join("image") }
+    }
+
     fn cargo(&self, args: &[&str]) -> Cmd {
         Cmd::new("cargo")
             .args(args)
             .env(OBJECT_VARIABLE, &self.object)
             .env("MONITOR_BIN", build::agent_path(Profile::Dev))
             .env("MONITOR_TEST_WORKLOAD", &self.workload)
+            .env("MONITOR_TEST_IMAGE", &self.image)
     }
 
     fn test(&self, which: &str, args: &Args) -> Cmd {
@@ -123,7 +130,9 @@ impl Environment {
 
     /// The prefix that runs a test binary as root with the variables that it reads.
     fn sudo() -> String {
-        format!("sudo -n --preserve-env={OBJECT_VARIABLE},MONITOR_BIN,MONITOR_TEST_WORKLOAD,CI,RUST_BACKTRACE")
+        format!(
+            "sudo -n --preserve-env={OBJECT_VARIABLE},MONITOR_BIN,MONITOR_TEST_WORKLOAD,MONITOR_TEST_IMAGE,CI,RUST_BACKTRACE"
+        )
     }
 }
 
