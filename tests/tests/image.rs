@@ -1,4 +1,4 @@
-//! The image as the DaemonSet of the manifests runs it: its content, those capabilities and no others, a read-only root, the
+//! The image as the manifests run it on each node: its content, those capabilities and no others, a read-only root, the
 //! configuration and the volumes, under a real runtime. Who builds it without a container engine: `cargo xtask dist`.
 use std::{fs, path::Path};
 
@@ -51,7 +51,7 @@ impl Manifests {
                 format!("{}={}", text("/name").unwrap_or_default(), text("/value").unwrap_or("node-1"))
             })
             .collect();
-        config["process"] = json!({
+        let process = json!({
             "args": args,
             "cwd": "/",
             "env": env,
@@ -59,30 +59,33 @@ impl Manifests {
             "noNewPrivileges": !is("/securityContext/allowPrivilegeEscalation"),
             "capabilities": {"bounding": capabilities, "effective": capabilities, "permitted": capabilities},
         });
-        config["root"]["readonly"] = is("/securityContext/readOnlyRootFilesystem").into();
-        let mounts = config["mounts"].as_array_mut().context("no mounts")?;
+        *at(config, "/process")? = process;
+        *at(config, "/root/readonly")? = is("/securityContext/readOnlyRootFilesystem").into();
+        let mounts = at(config, "/mounts")?.as_array_mut().context("no mounts")?;
         mounts.push(json!({"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["ro"]}));
         for mount in items(&self.container, "/volumeMounts") {
-            let name = mount["name"].as_str().context("no name")?;
-            let source = self.volume(name, volumes)?;
-            let mode = if mount["readOnly"] == true { "ro" } else { "rw" };
+            let text = |name: &str| mount.get(name).and_then(Value::as_str).with_context(|| name.to_owned());
+            let source = self.volume(text("name")?, volumes)?;
+            let mode = if mount.get("readOnly") == Some(&Value::Bool(true)) { "ro" } else { "rw" };
             mounts.push(json!({
-                "destination": mount["mountPath"], "type": "bind", "source": source, "options": ["rbind", mode],
+                "destination": text("mountPath")?, "type": "bind", "source": source, "options": ["rbind", mode],
             }));
         }
-        if self.pod["hostPID"] == true {
-            let namespaces = config["linux"]["namespaces"].as_array_mut().context("no namespaces")?;
-            namespaces.retain(|namespace| namespace["type"] != "pid");
+        if self.pod.get("hostPID") == Some(&Value::Bool(true)) {
+            let namespaces = at(config, "/linux/namespaces")?.as_array_mut().context("no namespaces")?;
+            namespaces.retain(|namespace| namespace.get("type").is_none_or(|kind| kind != "pid"));
         }
         let memory = self.container.pointer("/resources/limits/memory").and_then(Value::as_str);
         let mebibytes: u64 = memory.and_then(|text| text.strip_suffix("Mi")).context("no limit")?.parse()?;
-        config["linux"]["resources"] = json!({"memory": {"limit": mebibytes << 20}});
+        let linux = at(config, "/linux")?.as_object_mut().context("no linux")?;
+        linux.insert("resources".to_owned(), json!({"memory": {"limit": mebibytes << 20}}));
         Ok(())
     }
 
     /// Where a volume lies.
     fn volume(&self, name: &str, volumes: &Path) -> Result<String> {
-        let volume = items(&self.pod, "/volumes").find(|volume| volume["name"] == name).context(name.to_owned())?;
+        let is_it = |volume: &&Value| volume.get("name").is_some_and(|known| known == name);
+        let volume = items(&self.pod, "/volumes").find(is_it).context(name.to_owned())?;
         let host = volume.pointer("/hostPath/path").and_then(Value::as_str);
         if let Some(path) = host.filter(|path| path.starts_with("/sys/")) {
             return Ok(path.to_owned());
@@ -94,6 +97,10 @@ impl Manifests {
         }
         Ok(directory.display().to_string())
     }
+}
+
+fn at<'v>(value: &'v mut Value, path: &str) -> Result<&'v mut Value> {
+    value.pointer_mut(path).with_context(|| path.to_owned())
 }
 
 fn items<'v>(value: &'v Value, path: &str) -> impl Iterator<Item = &'v Value> {
