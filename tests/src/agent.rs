@@ -163,6 +163,13 @@ impl Agent {
         self.wait_for("fence", |finding| finding::text(finding, "/container/id") == container.id())
     }
 
+    /// The most memory that it has had resident, in MiB.
+    pub fn most_memory(&self) -> Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;
+        Ok(line.trim().trim_end_matches(" kB").parse::<u64>()?.div_ceil(1024))
+    }
+
     /// Ends it with SIGTERM. An agent that needs longer than [`GRACE`] is an error.
     pub fn stop(self) -> Result<Stopped> {
         self.process.signal(Signal::TERM)?;

@@ -431,48 +431,6 @@ fn counts_and_priorities_end_a_run() -> Result<()> {
     Ok(())
 }
 
-/// A rule that wants every open, so that a container can flood the ring with them.
-const EVERY_OPEN: &str = "\
-- rule: No such open
-  desc: d
-  condition: evt.type = openat and fd.name = /no/such/file
-  output: o
-  priority: INFO
-";
-
-/// One container opens files as fast as it can through a small ring; another runs a program that its image does not have.
-#[test]
-fn a_container_that_floods_does_not_hide_what_another_does() -> Result<()> {
-    if !can_run_live() {
-        return Ok(());
-    }
-    let directory = tempfile::tempdir()?;
-    let rules = directory.path().join("rules.yaml");
-    fs::write(&rules, [include_str!("../../monitor/rules/monitor_rules.yaml"), EVERY_OPEN].concat())?;
-    let agent = Agent::start(&["--ring-mib", "1", "-r", rules.to_str().unwrap_or_default()])?;
-    let flood = Container::new(Runtime::any(), &["/bin/workload", "flood", "4000"], None)?;
-    let (flooded, intruder) = std::thread::scope(|scope| -> Result<_> {
-        let flooding = scope.spawn(|| flood.run());
-        std::thread::sleep(Duration::from_secs(1));
-        let intruder = script(Runtime::any(), "/bin/cp /bin/workload /tmp/dropped; /tmp/dropped noop; true")?;
-        Ok((flooding.join().map_err(|_| anyhow!("the flood panicked"))??, intruder))
-    })?;
-    flooded.successful()?;
-    agent.wait_for("drift in the flood", |finding| text(finding, "/container/id") == intruder.id())?;
-    let stopped = agent.stop()?;
-    ensure!(stopped.status.success(), "{}", stopped.stderr);
-    let [found] = expect(&stopped, &intruder, "a new program in the flood")?;
-    check(found, "a new program in the flood", &[("/kind", "drift"), ("/drift/writer/process/name", "cp")])?;
-    // Whether anything is lost is up to the machine; if so, it is the flood's.
-    let lost = |line: &str| line.split_whitespace().nth(1).and_then(|count| count.parse::<u64>().ok());
-    let blamed = stopped.stderr.lines().filter(|line| line.contains("were lost"));
-    let most = blamed.max_by_key(|line| lost(line));
-    let is_the_flood = most.is_none_or(|line| line.contains(flood.id().get(..12).unwrap_or_default()));
-    ensure!(is_the_flood, "somebody else than the flood lost most: {most:?}");
-    ensure!(stopped.summary.lost == 0 || most.is_some(), "{} were lost and nobody is named", stopped.summary.lost);
-    Ok(())
-}
-
 /// A container with a dynamic loader, a C library, another library and a program that needs them.
 fn dynamic_container(script: &str) -> Result<Container> {
     let container = Container::script(Runtime::any(), script, None)?;

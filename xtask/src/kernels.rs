@@ -18,7 +18,7 @@ use crate::{cmd::Cmd, image::program, repository, test};
 /// Series whose newest kernel is tried.
 const SERIES: &[&str] = &["6.1", "6.12"];
 /// Test binaries that run inside: those that need nothing but a kernel.
-pub(crate) const TESTS: &[&str] = &["calls"];
+pub(crate) const TESTS: &[&str] = &["budget", "calls"];
 /// How long a guest may take: an emulated processor is some twenty times slower.
 const PATIENCE: Duration = Duration::from_mins(6);
 const BUSYBOX: &str = "/bin/busybox";
@@ -59,6 +59,8 @@ pub(crate) struct Args {
 struct Outcome {
     release: String,
     loads: bool,
+    /// Instructions that the verifier looked at, of the program with the most.
+    verified: String,
     tests: Vec<(String, bool)>,
     is_done: bool,
 }
@@ -94,14 +96,15 @@ fn all(kernels: &[Kernel], binaries: &test::Binaries) -> Result<()> {
     for kernel in kernels {
         outcomes.push(outcome(&boot(kernel, &image(kernel, binaries)?)?));
     }
-    println!("\n{:<28} {:<10} tests", "kernel", "programs");
-    for Outcome { release, loads, tests, is_done } in &outcomes {
+    println!("\n{:<28} {:<10} {:<10} tests", "kernel", "programs", "verified");
+    for Outcome { release, loads, verified, tests, is_done } in &outcomes {
         let shown: Vec<_> = tests
             .iter()
             .map(|(name, passed)| format!("{name} {}", if *passed { "passed" } else { "FAILED" }))
             .collect();
         let end = if *is_done { "" } else { ", NOT FINISHED" };
-        println!("{release:<28} {:<10} {}{end}", if *loads { "load" } else { "REFUSED" }, shown.join(", "));
+        let loads = if *loads { "load" } else { "REFUSED" };
+        println!("{release:<28} {loads:<10} {verified:<10} {}{end}", shown.join(", "));
     }
     ensure!(outcomes.iter().all(Outcome::is_good), "not every kernel takes the agent: see what the guest said above");
     Ok(())
@@ -229,8 +232,12 @@ fn boot(kernel: &Kernel, image: &Path) -> Result<String> {
 
 /// Reads it.
 fn outcome(said: &str) -> Outcome {
-    let mut outcome = Outcome { release: String::new(), loads: false, tests: Vec::new(), is_done: false };
+    let (release, verified) = (String::new(), String::new());
+    let mut outcome = Outcome { release, loads: false, verified, tests: Vec::new(), is_done: false };
     for line in said.lines().map(str::trim_end) {
+        if let Some((_, most)) = line.split_once("load and attach; at most ") {
+            most.split(' ').next().unwrap_or_default().clone_into(&mut outcome.verified);
+        }
         let mut words = line.split(' ');
         match (words.next(), words.next(), words.next()) {
             (Some("KERNEL"), Some(release), _) => release.clone_into(&mut outcome.release),
@@ -251,10 +258,12 @@ mod tests {
 
     #[test]
     fn a_guest_that_does_not_finish_is_no_success() {
-        let said = "KERNEL 6.1.0\r\nok BPF programs\r\nCHECKED 0\r\nTESTED /tests/calls 0\r\n";
-        assert!(!outcome(said).is_good());
+        let checked = "ok  BPF programs  load and attach; at most 4711 instructions verified (a)";
+        let said = format!("KERNEL 6.1.0\r\n{checked}\r\nCHECKED 0\r\nTESTED /tests/calls 0\r\n");
+        assert!(!outcome(&said).is_good());
         let good = outcome(&format!("{said}DONE\r\n"));
         assert!(good.is_good() && good.release == "6.1.0" && good.tests == [("calls".to_owned(), true)]);
+        assert_eq!(good.verified, "4711");
         assert!(!outcome("CHECKED 0\nDONE\n").is_good(), "no test ran");
         assert!(!outcome(&said.replace("CHECKED 0", "CHECKED 2")).loads);
     }

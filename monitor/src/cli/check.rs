@@ -33,7 +33,17 @@ pub(super) fn run(args: &Args) -> Result<Exit> {
 fn programs() -> Line {
     let name = "BPF programs".to_owned();
     match Sensor::start(&load::Settings::default()) {
-        Ok(_) => Line { name, status: Status::Ok, detail: "load and attach".into(), mend: String::new() },
+        Ok(sensor) => Line { name, status: Status::Ok, detail: verified(&sensor), mend: String::new() },
         Err(error) => Line { name, status: Status::Missing, detail: error.to_string(), mend: String::new() },
+    }
+}
+
+/// What the verifier had to look at, of the million instructions that it would.
+fn verified(sensor: &Sensor) -> String {
+    let costs = sensor.programs().read();
+    let verified = costs.iter().filter_map(|cost| Some((cost.verified?, &cost.name)));
+    match verified.max() {
+        Some((most, name)) => format!("load and attach; at most {most} instructions verified ({name})"),
+        None => "load and attach".to_owned(),
     }
 }

@@ -166,6 +166,9 @@ pub struct ProgramCost {
     pub run_time_ns: u64,
     /// How often it ran.
     pub runs: u64,
+    /// Instructions that the verifier looked at when it was loaded, each as often as there are ways to it; `None` before
+    /// Linux 5.16.
+    pub verified: Option<u64>,
 }
 
 /// The programs of this sensor, for looking at what they cost.
@@ -191,7 +194,7 @@ impl Programs {
             // The number of a closed descriptor may be another's by now.
             (number(&text, "prog_id")? == *id).then_some(())?;
             let (run_time_ns, runs) = (number(&text, "run_time_ns")?, number(&text, "run_cnt")?);
-            Some(ProgramCost { name: name.clone(), run_time_ns, runs })
+            Some(ProgramCost { name: name.clone(), run_time_ns, runs, verified: number(&text, "verified_insns") })
         };
         self.0.iter().filter_map(read).collect()
     }

@@ -5,6 +5,8 @@
 
 use std::{
     env, fs,
+    io::{Read as _, Write as _},
+    net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket},
     os::unix::process::parent_id,
     path::Path,
     process::Command,
@@ -24,6 +26,9 @@ use super::{
 const DIRECTORY: &str = "/dev/shm";
 /// How long a batch should take: long against reading the clock, short against a time slice.
 const BATCH: Duration = Duration::from_millis(1);
+/// What is compiled.
+const SOURCE: &str = "#include <stdio.h>\n#include <stdlib.h>\n#include <string.h>\n#include <sys/socket.h>\n\
+                      int main(int n, char **v) { for (int i = 0; i < n; i++) printf(\"%zu\\n\", strlen(v[i])); return 0; }\n";
 /// Calls of the shortest kind that are one repetition.
 const CALLS_AT_ONCE: u64 = 64;
 
@@ -34,12 +39,20 @@ pub(crate) enum Load {
     Getppid,
     /// The same under a seccomp filter that allows it
     GetppidFiltered,
+    /// Read a byte and write it, as `dd bs=1` does
+    ReadWrite,
     /// Open a file for reading and close it
     OpenClose,
     /// Open a file for writing and close it
     OpenWrite,
     /// Start a process that runs a program, and wait for it
     ForkExec,
+    /// Connect to a port of this machine, accept it there, and close both ends
+    Connect,
+    /// Send a datagram to a port of this machine
+    UdpSend,
+    /// Compile a small C file
+    Compile,
 }
 
 /// Options of the hidden `cargo xtask bench-load`.
@@ -69,12 +82,49 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             filter::install()?;
             repeat(time, getppid).map(|measured| measured.each_of(CALLS_AT_ONCE))
         }
+        Load::ReadWrite => {
+            let (mut zero, mut null) =
+                (fs::File::open("/dev/zero")?, fs::File::options().write(true).open("/dev/null")?);
+            let mut byte = [0];
+            repeat(time, || {
+                zero.read_exact(&mut byte)?;
+                Ok(null.write_all(&byte)?)
+            })
+        }
         Load::OpenClose => repeat(time, || fs::File::open(path).map(drop).map_err(Into::into)),
         Load::OpenWrite => repeat(time, || fs::File::options().write(true).open(path).map(drop).map_err(Into::into)),
         Load::ForkExec => repeat(time, || {
             let status = Command::new("/bin/true").status()?;
             if status.success() { Ok(()) } else { bail!("/bin/true: {status}") }
         }),
+        Load::Connect => {
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+            let address = listener.local_addr()?;
+            repeat(time, || {
+                let connected = TcpStream::connect(address)?;
+                // The end that closes first waits a minute for the port: not ours, or there would soon be none left.
+                drop(listener.accept()?);
+                drop(connected);
+                Ok(())
+            })
+        }
+        Load::UdpSend => {
+            let (receiver, sender) =
+                (UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?, UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?);
+            let address = receiver.local_addr()?;
+            // Nobody receives: when the queue is full the kernel drops what comes, which costs alike.
+            repeat(time, || Ok(sender.send_to(&[0; 64], address).map(drop)?))
+        }
+        Load::Compile => {
+            let source = tempfile::Builder::new().suffix(".c").tempfile()?;
+            fs::write(source.path(), SOURCE)?;
+            repeat(time, || {
+                let mut compiler = Command::new("cc");
+                compiler.args(["-O1", "-c", "-o", "/dev/null"]).arg(source.path());
+                let status = compiler.status().context("cannot start cc (package gcc)")?;
+                if status.success() { Ok(()) } else { bail!("cc: {status}") }
+            })
+        }
     }?;
     println!("{} {}", measured.nanos_per_call, measured.calls);
     Ok(())

@@ -58,12 +58,22 @@ enum Name {
     Getppid,
     /// The same under a seccomp filter that allows it
     GetppidFiltered,
+    /// Cost of reading and writing a byte
+    ReadWrite,
     /// Cost of opening a file for reading
     OpenClose,
     /// Cost of opening a file for writing, which is recorded
     OpenWrite,
     /// Cost of a new process that runs a program, which is recorded
     ForkExec,
+    /// Cost of a connection over loopback
+    Connect,
+    /// Cost of sending a datagram over loopback
+    UdpSend,
+    /// Cost of compiling a file
+    Compile,
+    /// All of these costs of calls
+    Overhead,
     /// Records per second from the kernel, and how many are lost
     Ring,
     /// Records per second from a capture
@@ -82,21 +92,26 @@ enum Name {
 }
 
 impl Name {
-    /// The load whose cost it measures, for those that do.
-    fn load(self) -> Option<Load> {
+    /// The loads whose cost it measures.
+    fn loads(self) -> &'static [Load] {
         match self {
-            Self::Getppid => Some(Load::Getppid),
-            Self::GetppidFiltered => Some(Load::GetppidFiltered),
-            Self::OpenClose => Some(Load::OpenClose),
-            Self::OpenWrite => Some(Load::OpenWrite),
-            Self::ForkExec => Some(Load::ForkExec),
+            Self::Getppid => &[Load::Getppid],
+            Self::GetppidFiltered => &[Load::GetppidFiltered],
+            Self::ReadWrite => &[Load::ReadWrite],
+            Self::OpenClose => &[Load::OpenClose],
+            Self::OpenWrite => &[Load::OpenWrite],
+            Self::ForkExec => &[Load::ForkExec],
+            Self::Connect => &[Load::Connect],
+            Self::UdpSend => &[Load::UdpSend],
+            Self::Compile => &[Load::Compile],
+            Self::Overhead => Load::value_variants(),
             Self::Ring
             | Self::Replay
             | Self::Memory
             | Self::Scap
             | Self::Start
             | Self::RulesScaling
-            | Self::Delivery => None,
+            | Self::Delivery => &[],
         }
     }
 }
@@ -129,7 +144,12 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 
 impl Bench {
     fn measure(&self, names: &[Name]) -> Result<Vec<Row>> {
-        let loads: Vec<_> = names.iter().filter_map(|name| name.load()).collect();
+        let mut loads: Vec<Load> = Vec::new();
+        for load in names.iter().flat_map(|name| name.loads()) {
+            if !loads.contains(load) {
+                loads.push(*load);
+            }
+        }
         let mut rows = if loads.is_empty() { Vec::new() } else { calls::measure(self, &loads)? };
         for name in names {
             rows.extend(match name {

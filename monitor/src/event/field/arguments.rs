@@ -5,7 +5,7 @@ use std::{borrow::Cow, sync::LazyLock};
 use hashbrown::HashMap;
 
 use super::{
-    Argument,
+    Argument, recorded,
     rendering::{Parameter, text},
 };
 use crate::{
@@ -72,9 +72,23 @@ fn position(call: &Call<'_>, name: &str) -> Option<usize> {
     call.info.position(name).filter(|position| *position < call.params.len())
 }
 
+/// Calls `each` with the event at hand as one of Falco's table.
+fn with_call<'c>(
+    c: &'c Context<'_>,
+    each: impl for<'x> FnOnce(&'x Context<'x>, &'x Call<'x>) -> Option<Value<'x>>,
+) -> Option<Value<'c>> {
+    match c.event.call() {
+        Some(call) => each(c, call),
+        None => recorded::with(c, each),
+    }
+}
+
 /// `evt.arg`
 pub(super) fn argument<'c>(c: &'c Context<'_>, argument: &Argument) -> Option<Value<'c>> {
-    let call = c.event.call()?;
+    with_call(c, |c, call| parameter(c, call, argument))
+}
+
+fn parameter<'c>(c: &'c Context<'_>, call: &'c Call<'_>, argument: &Argument) -> Option<Value<'c>> {
     let position = match argument {
         Argument::Key(name) => position(call, name)?,
         Argument::Index(index) => usize::try_from(*index).ok()?,
@@ -90,7 +104,10 @@ pub(super) fn text_at<'c>(c: &'c Context<'_>, position: usize) -> Option<Cow<'c,
 
 /// `evt.args`
 pub(super) fn all<'c>(c: &'c Context<'_>) -> Option<Value<'c>> {
-    let call = c.event.call()?;
+    with_call(c, |c, call| Some(all_of(c, call)))
+}
+
+fn all_of<'c>(c: &'c Context<'_>, call: &'c Call<'_>) -> Value<'c> {
     let mut all = Vec::new();
     // What generic events carry is of no use to anybody.
     let count = if call.info.code == Code::GENERIC_X { 0 } else { call.params.len() };
@@ -111,7 +128,7 @@ pub(super) fn all<'c>(c: &'c Context<'_>) -> Option<Value<'c>> {
             all.push(b')');
         }
     }
-    Some(Value::owned(all))
+    Value::owned(all)
 }
 
 /// `evt.buffer`
@@ -122,7 +139,11 @@ pub(super) fn buffer<'c>(c: &'c Context<'_>) -> Option<Value<'c>> {
 
 /// `evt.rawarg`. Numbers are as signed as the type that conditions were read as.
 pub(super) fn native<'c>(c: &'c Context<'_>, argument: &Argument) -> Option<Value<'c>> {
-    let (call, Argument::Key(name)) = (c.event.call()?, argument) else { return None };
+    let Argument::Key(name) = argument else { return None };
+    with_call(c, |_, call| native_of(call, name))
+}
+
+fn native_of<'c>(call: &'c Call<'_>, name: &str) -> Option<Value<'c>> {
     let position = position(call, name)?;
     let value = native_value(call.info.params.get(position)?.ty, call.params.get(position)?)?;
     Some(match (value, native_type(name)) {

@@ -16,6 +16,7 @@ mod fs_path;
 mod k8s;
 mod own;
 mod process;
+mod recorded;
 mod rendering;
 mod user;
 

@@ -333,6 +333,34 @@ fn emulated() -> i64 {
     wait(traced, 0)
 }
 
+/// How often a file could be opened within some milliseconds.
+fn opens_for(milliseconds: u64) -> i64 {
+    let end = std::time::Instant::now() + Duration::from_millis(milliseconds);
+    let mut opens = 0;
+    while std::time::Instant::now() < end {
+        for _ in 0..100 {
+            let fd = call(number::OPENAT, [-100, c"/bin/workload".as_ptr() as i64, 0, 0, 0, 0]);
+            call(number::CLOSE, [fd, 0, 0, 0, 0, 0]);
+            opens += 1;
+        }
+    }
+    opens
+}
+
+/// Forks so often, with at most a few children at a time; how many there were.
+fn bomb(processes: usize) -> i64 {
+    const AT_ONCE: usize = 64;
+    let mut born = 0;
+    for left in (1..=processes).rev().step_by(AT_ONCE) {
+        let children: Vec<i64> = (0..left.min(AT_ONCE)).map(|_| fork(|| 0)).collect();
+        born += i64::try_from(children.iter().filter(|child| **child > 0).count()).unwrap_or(0);
+        for child in children.into_iter().filter(|child| *child > 0) {
+            wait(child, 0);
+        }
+    }
+    born
+}
+
 fn times(argument: Option<&String>) -> usize {
     argument.and_then(|n| n.parse().ok()).unwrap_or(1)
 }
@@ -360,19 +388,25 @@ fn main() -> ExitCode {
             let done = calls::make_all(args.get(2).map_or("/tmp", String::as_str));
             return if done.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
         }
+        // Opens as fast as it can, for so many milliseconds, in so many processes.
         "flood" => {
-            // Opens as fast as it can, for as long as the argument says, in milliseconds.
-            let end = std::time::Instant::now() + Duration::from_millis(times(args.get(2)) as u64);
-            let mut opens = 0;
-            while std::time::Instant::now() < end {
-                for _ in 0..100 {
-                    let fd = call(number::OPENAT, [-100, c"/bin/workload".as_ptr() as i64, 0, 0, 0, 0]);
-                    call(number::CLOSE, [fd, 0, 0, 0, 0, 0]);
-                    opens += 1;
-                }
+            let milliseconds = times(args.get(2)) as u64;
+            let others: Vec<i64> = (1..times(args.get(3)))
+                .map(|_| {
+                    fork(|| {
+                        report(step, &[opens_for(milliseconds)]);
+                        0
+                    })
+                })
+                .collect();
+            let opens = opens_for(milliseconds);
+            for child in others {
+                wait(child, 0);
             }
             Ok(vec![opens])
         }
+        // So many processes, one after the other but for a few.
+        "bomb" => Ok(vec![bomb(times(args.get(2)))]),
         // A call that nobody else makes and that changes nothing, so often.
         "burst" => {
             let made = (0..times(args.get(2))).map(|_| call(number::PERSONALITY, [0xffff_ffff, 0, 0, 0, 0, 0]));
