@@ -10,6 +10,7 @@
 //! - [`containerd`]: a containerd that only makes specs.
 //! - [`libseccomp`]: the real library and the real kernel, as judges of seccomp profiles.
 //! - [`fuzz`]: the parsers of hostile bytes, and what is promised of them.
+//! - [`sensor`]: the sensor without rules and outputs.
 //! - [`producer`]: findings without a sensor, and who makes and takes them; [`pki`]: certificates; [`clock`]: a clock to set.
 //! - [`process`]: children with a time limit; [`environment`]: what this machine lacks.
 pub mod agent;
@@ -27,5 +28,6 @@ pub mod pki;
 pub mod process;
 pub mod producer;
 pub mod seccomp;
+pub mod sensor;
 pub mod subscriber;
 pub mod workload;

@@ -18,7 +18,7 @@ use crate::{cmd::Cmd, image::program, repository, test};
 /// Series whose newest kernel is tried.
 const SERIES: &[&str] = &["6.1", "6.12"];
 /// Test binaries that run inside: those that need nothing but a kernel.
-pub(crate) const TESTS: &[&str] = &["budget", "calls"];
+pub(crate) const TESTS: &[&str] = &["budget", "calls", "oracle"];
 /// How long a guest may take: an emulated processor is some twenty times slower.
 const PATIENCE: Duration = Duration::from_mins(6);
 const BUSYBOX: &str = "/bin/busybox";
@@ -30,6 +30,7 @@ const APPLETS: &[&str] =
 const INIT: &str = "\
 #!/bin/sh
 export PATH=/bin MONITOR_BIN=/bin/monitor MONITOR_TEST_WORKLOAD=/bin/workload RUST_BACKTRACE=0 CI=true
+export MONITOR_TEST_ORACLE_CALLS=40000
 mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev
 mount -t tracefs t /sys/kernel/tracing; mount -t bpf bpf /sys/fs/bpf; mount -t cgroup2 cg /sys/fs/cgroup
 mount -t tmpfs t /tmp; mount -t tmpfs t /run
@@ -39,7 +40,7 @@ echo \"KERNEL $(uname -r)\"
 monitor check
 echo \"CHECKED $?\"
 for test in /tests/*; do
-    timeout 240 $test --test-threads=1
+    timeout 240 $test --test-threads=1 --nocapture
     echo \"TESTED $test $?\"
 done
 echo DONE

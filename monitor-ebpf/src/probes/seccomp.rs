@@ -21,7 +21,7 @@ use crate::{
         read::{Typed, probed, typed},
         task,
     },
-    probes::sys_exit::dispatch_wanted,
+    probes::sys_exit::{dispatch_wanted, is_listed},
 };
 
 /// Instructions in one record.
@@ -80,7 +80,8 @@ pub fn sys_exit_seccomp(ctx: BtfTracePointContext) -> i32 {
         // rt_sigreturn leaves -1 behind; nothing can be said about such a call.
         if raw_nr as i32 >= 0 {
             let install = installed(compat, nr, &args, ret);
-            if install || !is_install_call(compat, nr) || ret < 0 {
+            // The gate sends every call that may install a filter; one that did not is judged as any other.
+            if install || !is_install_call(compat, nr) || !is_listed(current, compat, raw_nr) {
                 judge(current, regs, raw_nr, ret, &args, install);
                 #[cfg(feature = "bpf-log")]
                 aya_log_ebpf::debug!(&ctx, "seccomp call nr={} ret={}", raw_nr, ret);

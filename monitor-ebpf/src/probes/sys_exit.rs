@@ -30,12 +30,13 @@ pub fn sys_exit(ctx: BtfTracePointContext) -> i32 {
     let regs: Typed = ctx.arg(0);
     // SAFETY: the running task and its registers.
     unsafe {
-        let nr = typed::<u32>(regs, offset!(regs_nr)) & setting!(nr_mask);
+        let raw_nr = typed::<u32>(regs, offset!(regs_nr));
+        let nr = raw_nr & setting!(nr_mask);
         note_made(nr);
         if setting!(seccomp_method) == SeccompMethod::EXIT {
             let current = task::current();
             if task::seccomp_mode(current) >= SECCOMP_MODE_FILTER
-                && !always_allowed(current, task::is_compat(current), nr)
+                && !always_allowed(current, task::is_compat(current), raw_nr)
             {
                 dispatch(&ctx, Class::SECCOMP);
             }
@@ -105,28 +106,41 @@ fn level(table: usize, nr: u32) -> u8 {
     unsafe { tables.cast::<u8>().add(table + nr as usize).read_volatile() }
 }
 
-/// Whether the newest filter's bitmap, which includes its ancestors', lets this call pass whatever its arguments.
+/// Whether the newest filter's bitmap, which includes its ancestors', lets this call pass whatever its arguments. The number is the
+/// one that filters see: of another ABI (x32), it is in no bitmap.
 /// Calls that install a filter are looked at regardless: the filter is new, and its number may be listed already.
 ///
 /// # Safety
 /// `current` must be the running task.
 #[inline(always)]
 unsafe fn always_allowed(current: Typed, compat: bool, nr: u32) -> bool {
+    let (seccomp, prctl) = if compat {
+        (setting!(compat.seccomp), setting!(compat.prctl))
+    } else {
+        (setting!(native.seccomp), setting!(native.prctl))
+    };
+    // SAFETY: the caller's promise.
+    !installs(seccomp, prctl, nr) && unsafe { is_listed(current, compat, nr) }
+}
+
+/// The same for the number alone: also of calls that may install a filter.
+///
+/// # Safety
+/// `current` must be the running task.
+#[inline(always)]
+pub unsafe fn is_listed(current: Typed, compat: bool, nr: u32) -> bool {
     if offset!(task_seccomp_filter) == MISSING || offset!(filter_allow_native) == MISSING {
         return false;
     }
     // SAFETY: the caller's promise.
     let filter: Typed = unsafe { typed(current, offset!(task_seccomp_filter)) };
     if compat {
-        if offset!(filter_allow_compat) == MISSING || installs(setting!(compat.seccomp), setting!(compat.prctl), nr) {
+        if offset!(filter_allow_compat) == MISSING {
             return false;
         }
         // SAFETY: the filter of a filtered task.
         unsafe { bit::<true>(filter, offset!(filter_allow_compat), setting!(compat.bitmap_limit), nr) }
     } else {
-        if installs(setting!(native.seccomp), setting!(native.prctl), nr) {
-            return false;
-        }
         // SAFETY: as above.
         unsafe { bit::<false>(filter, offset!(filter_allow_native), setting!(native.bitmap_limit), nr) }
     }

@@ -5,6 +5,12 @@
 #![expect(unsafe_code, reason = "raw system calls are what this program is for")]
 
 mod calls;
+#[cfg(target_arch = "x86_64")]
+mod cases;
+#[cfg(target_arch = "x86_64")]
+mod filters;
+#[cfg(target_arch = "x86_64")]
+mod random;
 
 use std::{
     env,
@@ -412,6 +418,16 @@ fn main() -> ExitCode {
             let made = (0..times(args.get(2))).map(|_| call(number::PERSONALITY, [0xffff_ffff, 0, 0, 0, 0, 0]));
             Ok(vec![made.fold(0, |_, returned| returned)])
         }
+        #[cfg(target_arch = "x86_64")]
+        "stacks" => Ok(random::stacks(times(args.get(2)) as u64, times(args.get(3)) as u64)),
+        #[cfg(target_arch = "x86_64")]
+        "case" => match args.get(2).and_then(|name| cases::make(name)) {
+            Some(returns) => returns,
+            None => {
+                eprintln!("workload: no case {:?}", args.get(2));
+                return ExitCode::from(2);
+            }
+        },
         "churn" => churn(),
         "memfd" => memfd().map(|e| vec![e]),
         "deleted" => deleted().map(|e| vec![e]),
