@@ -120,6 +120,10 @@ records! {
     0x108 => USER, "user", UserRecord;
     /// A group of the host.
     0x109 => GROUP, "group", GroupRecord;
+    /// The seccomp profile of a container, from its bundle.
+    0x10a => SECCOMP_PROFILE, "seccomp_profile", SeccompProfileRecord;
+    /// Time has passed, and somebody waited for that.
+    0x10b => CLOCK, "clock", ClockRecord;
 }
 
 plain! {
@@ -652,6 +656,27 @@ plain! {
         pub document_len: u32,
         /// Zero.
         pub reserved: u32,
+    }
+}
+
+plain! {
+    /// The seccomp profile of a container. `cgroup_id` of the header is the container's. Tail: `document`, JSON with the profile's
+    /// name and digest, and all of it where that fits.
+    pub struct SeccompProfileRecord {
+        /// Common part; `ktime_ns` is when it was read.
+        pub header: Header,
+        /// Bytes of the document.
+        pub document_len: u32,
+        /// Zero.
+        pub reserved: u32,
+    }
+}
+
+plain! {
+    /// Time has passed: what was to be told by now is told.
+    pub struct ClockRecord {
+        /// Common part; `ktime_ns` is the time.
+        pub header: Header,
     }
 }
 

@@ -6,9 +6,10 @@
 use monitor_ebpf::{
     for_each_record,
     record::{
-        CallRecord, CallsMadeRecord, CgroupAttachRecord, CgroupRecord, ContainerRecord, EndRecord, ExecRecord,
-        ExitRecord, ForkRecord, GroupRecord, Header, Kind, LossRecord, MAX_RECORD_BYTES, RulesRecord,
-        SeccompCallRecord, SeccompFilterRecord, SessionRecord, SigsysRecord, SocketFacts, TaskRecord, UserRecord,
+        CallRecord, CallsMadeRecord, CgroupAttachRecord, CgroupRecord, ClockRecord, ContainerRecord, EndRecord,
+        ExecRecord, ExitRecord, ForkRecord, GroupRecord, Header, Kind, LossRecord, MAX_RECORD_BYTES, RulesRecord,
+        SeccompCallRecord, SeccompFilterRecord, SeccompProfileRecord, SessionRecord, SigsysRecord, SocketFacts,
+        TaskRecord, UserRecord,
     },
 };
 use thiserror::Error;
@@ -160,7 +161,8 @@ macro_rules! fixed_only {
 
 fixed_only! {
     ForkRecord => Fork, ExitRecord => Exit, CgroupAttachRecord => CgroupAttach, SigsysRecord => Sigsys,
-    SeccompCallRecord => SeccompCall, CallsMadeRecord => CallsMade, LossRecord => Loss, EndRecord => End, RulesRecord => Rules
+    SeccompCallRecord => SeccompCall, CallsMadeRecord => CallsMade, LossRecord => Loss, EndRecord => End, RulesRecord => Rules,
+    ClockRecord => Clock
 }
 
 impl<'a> IntoBody<'a> for ExecRecord {
@@ -187,6 +189,12 @@ impl<'a> IntoBody<'a> for CgroupRecord {
 impl<'a> IntoBody<'a> for ContainerRecord {
     fn body(self, pieces: &mut Pieces<'a>) -> Body<'a> {
         Body::Container(pieces.take(self.document_len))
+    }
+}
+
+impl<'a> IntoBody<'a> for SeccompProfileRecord {
+    fn body(self, pieces: &mut Pieces<'a>) -> Body<'a> {
+        Body::SeccompProfile(pieces.take(self.document_len))
     }
 }
 

@@ -315,7 +315,10 @@ mod tests {
             json!({
                 "syscall": "mount", "number": 165, "arch": "x86_64", "action": "errno", "errno": 1, "errno_name": "EPERM",
                 "signal": "", "arguments": [u64::MAX, 2, 3, 4, 5, 6], "instruction_pointer": 0x7fff_1234_u64,
-                "evidence": "filter",
+                "evidence": "filter", "profile": "RuntimeDefault", "profile_digest": "9f86d081",
+                "rule": "defaultAction: SCMP_ACT_ERRNO", "count": 1,
+                "first_time_unix_nano": 1_795_437_296_789_012_345_u64,
+                "last_time_unix_nano": 1_795_437_296_789_012_345_u64,
             })
         );
     }

@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, ops::RangeInclusive};
 
-use monitor_ebpf::record::LossRecord;
+use monitor_ebpf::record::{ExitRecord, LossRecord};
 
 use crate::{
     context::{self, Context, Evidence},
@@ -16,7 +16,11 @@ use crate::{
     redact::Redactor,
     report::{Mode, Reporter},
     rules::{Condition, Costs, Rule, RuleSet},
-    seccomp::{self, Detector, Released},
+    seccomp::{
+        self, Detector, Released, Violation,
+        applied::Profiles,
+        window::{self, Kind, Place, Windows},
+    },
     state::{State, container::Container},
     syscall::tell::{self, Room},
 };
@@ -77,6 +81,10 @@ pub struct Pipeline {
     selection: Selection,
     state: State,
     seccomp: Detector<u64>,
+    /// Seccomp profiles of containers.
+    profiles: Profiles,
+    /// Denials that are counted together.
+    windows: Windows,
     reporter: Reporter,
     summary: Summary,
     redactor: Option<Redactor>,
@@ -104,6 +112,8 @@ impl Pipeline {
             selection,
             state: State::default(),
             seccomp: Detector::default(),
+            profiles: Profiles::default(),
+            windows: Windows::new(window::DEFAULT_NS),
             reporter: Reporter::new(mode, now),
             summary: Summary::default(),
             redactor: Redactor::builtin(),
@@ -119,6 +129,16 @@ impl Pipeline {
     /// Hides other secrets in findings, or none.
     pub fn set_redactor(&mut self, redactor: Option<Redactor>) {
         self.redactor = redactor;
+    }
+
+    /// Counts denials of one kind together for so long, in nanoseconds of the records' clock; 0 for not at all.
+    pub fn set_seccomp_window(&mut self, length_ns: u64) {
+        self.windows = Windows::new(length_ns);
+    }
+
+    /// When a finding is to be given out for which time has to pass, on the records' clock. A record of that time does it.
+    pub fn waits_until_ns(&self) -> Option<u64> {
+        self.windows.next_end_ns()
     }
 
     /// Times the rules on some of the events by this clock, in nanoseconds.
@@ -153,6 +173,8 @@ impl Pipeline {
                 return;
             }
         };
+        let ended = self.windows.end_until(event.header.ktime_ns);
+        self.give(ended, emit);
         self.is_wanted = times.contains(&self.state.unix_ns(event.header.ktime_ns));
         if let Body::Syscall(syscall) = &event.body {
             return self.syscall(&event, syscall, number, emit);
@@ -200,9 +222,11 @@ impl Pipeline {
         EventType::all().zip(&self.seen).filter(|(_, seen)| **seen > 0).map(|(event_type, seen)| (event_type, *seen))
     }
 
-    /// Ends the stream: nothing that still waits can be judged any more.
-    pub fn finish(&mut self) -> Summary {
+    /// Ends the stream: nothing that still waits can be judged any more, and what is held is given out.
+    pub fn finish(&mut self, emit: &mut dyn FnMut(Finding)) -> Summary {
         self.seccomp.finish();
+        let held = self.windows.finish();
+        self.give(held, emit);
         self.summary()
     }
 
@@ -219,23 +243,29 @@ impl Pipeline {
                 for Released { call, verdict, context: number } in self.seccomp.filter(machine, filter, instructions) {
                     if let Some(violation) = verdict.violation() {
                         let event = Event { header: call.header, body: Body::SeccompCall(call) };
-                        self.evaluate(&event, number, Evidence::Violation(violation), emit);
+                        self.violation(&event, number, violation, emit);
                     }
                 }
             }
             Body::SeccompCall(call) => {
                 let verdict = self.seccomp.call(machine, call, number);
                 if let Some(violation) = verdict.as_ref().and_then(seccomp::Verdict::violation) {
-                    self.evaluate(event, number, Evidence::Violation(violation), emit);
+                    self.violation(event, number, violation, emit);
+                }
+            }
+            Body::SeccompProfile(document) => {
+                if let Some(container) = self.state.containers.get(event.header.cgroup_id) {
+                    self.profiles.tell(container.short_id(), machine, document);
                 }
             }
             Body::Sigsys(signal) => self.seccomp.signal(signal),
             Body::Exit(ended) => {
                 let verdict = self.seccomp.exit(machine, ended);
                 if let Some(violation) = verdict.as_ref().and_then(seccomp::Verdict::violation) {
-                    self.evaluate(event, number, Evidence::Violation(violation), emit);
+                    self.violation(event, number, violation, emit);
                 }
                 self.evaluate(event, number, Evidence::Event, emit);
+                self.end_container(event, ended, emit);
             }
             Body::Rules(rules) => {
                 let before = self.rules_digest.replace(rules.digest);
@@ -246,6 +276,38 @@ impl Pipeline {
                 self.evaluate(event, number, Evidence::Event, emit);
                 self.check_pod(event, number, emit);
             }
+        }
+    }
+
+    /// Says of a violation which profile and rule it is the doing of, and gives out what rules find, or counts it.
+    fn violation(&mut self, event: &Event<'_>, number: u64, violation: &Violation, emit: &mut dyn FnMut(Finding)) {
+        let cgroup_id = event.header.cgroup_id;
+        let container = self.state.containers.get(cgroup_id).map(Container::short_id);
+        let place = container.map_or(Place::Cgroup(cgroup_id), |id| Place::Container(id.to_owned()));
+        let origin = container.map(|id| self.profiles.origin(id, violation)).unwrap_or_default();
+        let kind = Kind::of(place, violation);
+        let occurrences = self.windows.occurrences(&kind, event.header.ktime_ns);
+        let violation = Violation { origin, occurrences, ..violation.clone() };
+        let mut found = Vec::new();
+        self.find(event, number, Evidence::Violation(&violation), &mut |finding| found.push(finding));
+        let told = self.windows.take(&kind, occurrences, found);
+        self.give(told, emit);
+    }
+
+    /// The first process of a container's own pid namespace takes all others with it.
+    fn end_container(&mut self, event: &Event<'_>, ended: &ExitRecord, emit: &mut dyn FnMut(Finding)) {
+        let is_first = self.state.thread().is_some_and(|thread| {
+            thread.task.vpid == 1 && thread.task.pid_ns != self.state.session.host_pid_ns && ended.group_dead != 0
+        });
+        let container = self.state.containers.get(event.header.cgroup_id).filter(|_| is_first);
+        let held = container.map(|container| self.windows.end_of(container.short_id()));
+        self.give(held.unwrap_or_default(), emit);
+    }
+
+    fn give(&mut self, findings: Vec<Finding>, emit: &mut dyn FnMut(Finding)) {
+        for mut finding in findings {
+            self.reporter.number(&mut finding);
+            emit(finding);
         }
     }
 
@@ -278,13 +340,21 @@ impl Pipeline {
         &self.losses
     }
 
+    /// Gives out what rules find.
     fn evaluate(&mut self, event: &Event<'_>, number: u64, evidence: Evidence<'_>, emit: &mut dyn FnMut(Finding)) {
+        let mut found = Vec::new();
+        self.find(event, number, evidence, &mut |finding| found.push(finding));
+        self.give(found, emit);
+    }
+
+    /// What rules find, without numbers.
+    fn find(&mut self, event: &Event<'_>, number: u64, evidence: Evidence<'_>, each: &mut dyn FnMut(Finding)) {
         let Some(context) = Context::new(&self.state, event, number, evidence) else { return };
         if !self.is_wanted {
             return;
         }
         let Selection { rules, filter, min_priority } = &mut self.selection;
-        let (reporter, redactor) = (&mut self.reporter, &self.redactor);
+        let (reporter, redactor) = (&self.reporter, &self.redactor);
         let on_match = |rule: &Rule| {
             let urgent = rule.priority as i32 <= *min_priority as i32;
             if urgent && filter.as_mut().is_none_or(|filter| filter.matches(context.event_type, &context)) {
@@ -292,7 +362,7 @@ impl Pipeline {
                 if let Some(redactor) = redactor {
                     redactor.finding(&mut finding);
                 }
-                emit(finding);
+                each(finding);
             }
         };
         let is_timed = self.timing.as_mut().is_some_and(Timing::is_due);

@@ -2,8 +2,8 @@
 //! with the rest.
 
 use monitor_ebpf::record::{
-    ABI_VERSION, CallsMadeRecord, CgroupRecord, ContainerRecord, EndRecord, GroupRecord, Header, Kind, LossRecord,
-    RulesRecord, SessionRecord, TaskRecord, UserRecord, header_flag,
+    ABI_VERSION, CallsMadeRecord, CgroupRecord, ClockRecord, ContainerRecord, EndRecord, GroupRecord, Header, Kind,
+    LossRecord, RulesRecord, SeccompProfileRecord, SessionRecord, TaskRecord, UserRecord, header_flag,
 };
 use monitor_ebpf::settings::Made;
 use zerocopy::{FromZeros as _, Immutable, IntoBytes};
@@ -16,6 +16,8 @@ const ARGUMENTS_BYTES: usize = 4095;
 const PATH_BYTES: usize = 4096;
 /// Longest document of a container record. One that is longer is no document when it is cut, so whoever makes it keeps to it.
 pub const DOCUMENT_BYTES: usize = 16 << 10;
+/// Longest document of a profile record; the same goes for it.
+pub const PROFILE_BYTES: usize = 18 << 10;
 /// Longest plain text of a session record.
 const TEXT_BYTES: usize = 256;
 
@@ -125,6 +127,19 @@ pub fn container(ktime_ns: u64, cgroup_id: u64, document: &[u8]) -> Vec<u8> {
     let header = Header { cgroup_id, ..header(Kind::CONTAINER, ktime_ns) };
     let document_len = u32::try_from(document.len()).unwrap_or(u32::MAX);
     assemble(ContainerRecord { header, document_len, reserved: 0 }, &[document])
+}
+
+/// What is known of the seccomp profile of the container whose cgroup this is.
+pub fn seccomp_profile(ktime_ns: u64, cgroup_id: u64, document: &[u8]) -> Vec<u8> {
+    let document = cut(document, PROFILE_BYTES);
+    let header = Header { cgroup_id, ..header(Kind::SECCOMP_PROFILE, ktime_ns) };
+    let document_len = u32::try_from(document.len()).unwrap_or(u32::MAX);
+    assemble(SeccompProfileRecord { header, document_len, reserved: 0 }, &[document])
+}
+
+/// It is this late.
+pub fn clock(ktime_ns: u64) -> Vec<u8> {
+    assemble(ClockRecord { header: header(Kind::CLOCK, ktime_ns) }, &[])
 }
 
 fn header(kind: Kind, ktime_ns: u64) -> Header {
@@ -346,6 +361,8 @@ pub(crate) mod builder {
             loss(9, Kind(0), 7, [1, 2, 3]),
             end(10, 12),
             rules(11, [7; 32], 3),
+            seccomp_profile(12, 7, b"{}"),
+            clock(13),
             calls_made(12, 7, &Made { native: [1, 0, 0, 0, 0, 0, 0, 1 << 63], compat: [0; 8] }),
             user(12, 1, 2, [b"daemon", b"/usr/sbin", b"/usr/sbin/nologin"]),
             group(13, 2, b"daemon"),

@@ -41,19 +41,28 @@ impl Reporter {
         Self { mode, sequence: 0, now }
     }
 
-    /// Findings made.
+    /// Findings given out.
     pub const fn made(&self) -> u64 {
         self.sequence
     }
 
-    /// The finding of a rule that matched.
-    pub fn report(&mut self, context: &Context<'_>, rule: &Rule) -> proto::Finding {
+    /// Numbers a finding, which is given out now.
+    pub fn number(&mut self, finding: &mut proto::Finding) {
         self.sequence += 1;
+        finding.sequence = self.sequence;
+        finding.observed_time_unix_nano = match self.mode {
+            Mode::Live => (self.now)(),
+            Mode::Replay => finding.time_unix_nano,
+        };
+    }
+
+    /// The finding of a rule that matched, without its number.
+    pub fn report(&self, context: &Context<'_>, rule: &Rule) -> proto::Finding {
         let rendered = rule.render(context);
         let time = context.time_ns();
-        let (uid, observed) = match self.mode {
-            Mode::Live => (Uuid::now_v7(), (self.now)()),
-            Mode::Replay => (replay_uid(context, &rule.name), time),
+        let uid = match self.mode {
+            Mode::Live => Uuid::now_v7(),
+            Mode::Replay => replay_uid(context, &rule.name),
         };
         let detail = detail(context);
         let kind = match detail {
@@ -64,9 +73,9 @@ impl Reporter {
         };
         proto::Finding {
             uid: uid.to_string(),
-            sequence: self.sequence,
+            sequence: 0,
             time_unix_nano: time,
-            observed_time_unix_nano: observed,
+            observed_time_unix_nano: 0,
             kind: kind.into(),
             priority: rule.priority.into(),
             rule: rule.name.clone(),
@@ -174,7 +183,7 @@ fn detail(context: &Context<'_>) -> Option<Detail> {
         }));
     }
     if let Some(violation) = context.violation {
-        return Some(Detail::Seccomp(seccomp(violation)));
+        return Some(Detail::Seccomp(seccomp(context.state, violation)));
     }
     let drift = context.drift?;
     Some(Detail::Drift(proto::Drift {
@@ -206,7 +215,7 @@ fn writer(state: &State, writer: &Writer) -> proto::Writer {
     }
 }
 
-fn seccomp(violation: &Violation) -> proto::SeccompViolation {
+fn seccomp(state: &State, violation: &Violation) -> proto::SeccompViolation {
     let errno = violation.errno.map(u32::from);
     proto::SeccompViolation {
         syscall: violation.syscall.to_string(),
@@ -219,5 +228,11 @@ fn seccomp(violation: &Violation) -> proto::SeccompViolation {
         arguments: violation.args.to_vec(),
         instruction_pointer: violation.ip,
         evidence: violation.evidence.name().to_owned(),
+        profile: violation.origin.profile.to_string(),
+        profile_digest: violation.origin.digest.to_string(),
+        rule: violation.origin.rule.clone(),
+        count: violation.occurrences.count,
+        first_time_unix_nano: state.unix_ns(violation.occurrences.first_ns),
+        last_time_unix_nano: state.unix_ns(violation.occurrences.last_ns),
     }
 }

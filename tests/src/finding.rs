@@ -187,6 +187,12 @@ fn seccomp(seccomp: &v1::SeccompViolation) -> Value {
         "arguments": seccomp.arguments,
         "instruction_pointer": seccomp.instruction_pointer,
         "evidence": seccomp.evidence,
+        "profile": seccomp.profile,
+        "profile_digest": seccomp.profile_digest,
+        "rule": seccomp.rule,
+        "count": seccomp.count,
+        "first_time_unix_nano": seccomp.first_time_unix_nano,
+        "last_time_unix_nano": seccomp.last_time_unix_nano,
     })
 }
 

@@ -32,6 +32,7 @@ use monitor::{
     },
     scap,
     seccomp::{
+        applied::Profiles,
         classic::{self, Data, Instruction},
         profile::{self, Abi, Filter, filter::Answer, select::select},
     },
@@ -86,8 +87,11 @@ pub fn record(bytes: &[u8]) {
 
 /// What a runtime was told of a container.
 pub fn bundle(bytes: &[u8]) {
-    let Some(document) = bundle::document(bytes.to_vec()) else { return };
-    assert!(document.len() <= record::DOCUMENT_BYTES);
+    let Some((document, profile)) = bundle::documents(bytes.to_vec()) else { return };
+    assert!(document.len() <= record::DOCUMENT_BYTES && profile.len() <= record::PROFILE_BYTES);
+    let mut profiles = Profiles::default();
+    profiles.tell("000000000000", 62, &profile);
+    assert_eq!(profiles.malformed(), 0, "what the sensor says is understood");
     let mut state = State::default();
     let cgroup = format!("/{}", "0".repeat(64));
     for record in [record::cgroup(1, 9, cgroup.as_bytes()), record::container(1, 9, &document)] {
@@ -115,7 +119,10 @@ pub fn stream(mut bytes: &[u8]) {
         records += 1;
         bytes = rest;
     }
-    let summary = pipeline.finish();
+    let summary = pipeline.finish(&mut |finding| {
+        findings += 1;
+        assert_eq!(finding.sequence, findings, "findings are numbered without a gap");
+    });
     assert_eq!((summary.records, summary.findings), (records, findings));
 }
 

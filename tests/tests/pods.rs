@@ -134,7 +134,7 @@ fn what_a_pod_may_do_is_told_once_with_the_field_that_decides_it() -> Result<()>
     let added = careless.run("added", SHORT, |container| {
         if let Some(security) = security(container) {
             security.capabilities = Some(api::Capabilities { add: vec!["SYS_PTRACE".to_owned()], drop: Vec::new() });
-            security.seccomp = Some(api::Profile { kind: api::UNCONFINED });
+            security.seccomp = Some(api::Profile { kind: api::UNCONFINED, ..Default::default() });
         }
     })?;
     let strict = careless.run("strict", SHORT, |container| {
@@ -177,6 +177,61 @@ fn what_a_pod_may_do_is_told_once_with_the_field_that_decides_it() -> Result<()>
     let first = of_privileged.first().context("no finding")?;
     ensure!(text(first, "/kind") == "pod_security" && text(first, "/container/pod_name") == "careless", "{first:#}");
     replays(&stopped, &["--enable-rule", RESTRICTED])
+}
+
+const LOCAL: &str = r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+  {"names": ["acct"], "action": "SCMP_ACT_KILL_PROCESS"},
+  {"names": ["getsid"], "action": "SCMP_ACT_ERRNO", "errnoRet": 13, "comment": "no runtime keeps this",
+   "args": [{"index": 0, "value": 0, "op": "SCMP_CMP_EQ"}]}]}"#;
+
+#[test]
+fn a_denied_call_is_told_with_the_profile_and_the_rule_that_decided() -> Result<()> {
+    if !can_run_pods() {
+        return Ok(());
+    }
+    let (containerd, node) = (Containerd::start()?, tempfile::tempdir()?);
+    let profiles = node.path().join("var/lib/kubelet/seccomp/team");
+    fs::create_dir_all(&profiles)?;
+    fs::write(profiles.join("other.json"), r#"{"defaultAction": "SCMP_ACT_ALLOW"}"#)?;
+    let file = profiles.join("local.json");
+    fs::write(&file, LOCAL)?;
+    let agent = agent(&containerd, &["--host-root", &node.path().display().to_string()])?;
+    let pod = containerd.pod("denied", node_network())?;
+    let run = |name: &str, step: &[&str], profile: api::Profile| {
+        pod.run(name, &[&["/bin/workload"], step].concat(), |container| {
+            if let Some(security) = security(container) {
+                security.seccomp = Some(profile);
+            }
+        })
+    };
+    let of_file = || api::Profile { kind: api::LOCALHOST, localhost_ref: file.display().to_string() };
+    let unconfined = api::Profile { kind: api::UNCONFINED, ..Default::default() };
+    let default = run("default", &["call", "acct", "3"], api::Profile::default())?;
+    let local = run("local", &["call", "getsid", "1"], of_file())?;
+    let killed = run("killed", &["call", "acct"], of_file())?;
+    // Filters of the program's own, which no profile has a rule of.
+    let own = run("own", &["nested", "getpgid"], api::Profile::default())?;
+    let alone = run("alone", &["nested", "getpgid"], unconfined)?;
+    agent.fence()?;
+    let stopped = agent.stop()?;
+    let told = |id: &str| -> Vec<_> {
+        let found = of_container(&stopped.findings, id);
+        let seccomp = found.into_iter().filter(|finding| text(finding, "/kind") == "seccomp_violation");
+        let of = |name| move |finding: &Value| text(finding, &format!("/seccomp/{name}")).to_owned();
+        seccomp.map(|finding| ["syscall", "profile", "rule"].map(|name| of(name)(finding))).collect()
+    };
+    let by_default = ["acct", "RuntimeDefault", "defaultAction: SCMP_ACT_ERRNO"];
+    assert_eq!(told(&default), [by_default, by_default], "the first, and the other two");
+    let local_rule = "syscalls[1]: SCMP_ACT_ERRNO if arg0 == 0x0";
+    assert_eq!(told(&local), [["getsid", "Localhost/team/local.json", local_rule]]);
+    assert_eq!(told(&killed), [["acct", "Localhost/team/local.json", "syscalls[0]: SCMP_ACT_KILL_PROCESS"]]);
+    assert_eq!(told(&own), [["getpgid", "RuntimeDefault", ""]]);
+    assert_eq!(told(&alone), [["getpgid", "Unconfined", ""]]);
+    let shown =
+        of_container(&stopped.findings, &local).into_iter().find(|found| text(found, "/rule").contains("denied"));
+    let shown = text(shown.context("no finding")?, "/message");
+    ensure!(shown.contains(&format!("count=1 profile=Localhost/team/local.json rule={local_rule}")), "{shown}");
+    replays(&stopped, &[])
 }
 
 fn security(container: &mut api::Container) -> Option<&mut api::Security> {

@@ -1,6 +1,6 @@
 //! Options that several commands share: which rules, which findings, how they are printed.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Result, bail};
 
@@ -128,6 +128,10 @@ pub(super) struct FindingArgs {
     /// Stop after this many findings
     #[arg(short = 'n', long, value_name = "COUNT")]
     pub(super) count: Option<u64>,
+    /// Tell the first call of a container that seccomp denied at once, and those of the same kind that follow within this time
+    /// together; 0s for each by itself. A replay finds what the live run found if this is the same
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration)]
+    seccomp_window: Duration,
     /// Exit with 1 if there was a finding at least this urgent
     #[arg(long, value_name = "PRIORITY", value_parser = Priority::parse)]
     fail_on: Option<Priority>,
@@ -142,6 +146,11 @@ impl FindingArgs {
     /// Whether this finding makes the exit code 1.
     pub(super) fn fails(&self, finding: &Finding) -> bool {
         self.fail_on.is_some_and(|floor| finding.priority().at_least(floor))
+    }
+
+    /// How long denials of one kind are counted together, in nanoseconds.
+    pub(super) fn seccomp_window_ns(&self) -> u64 {
+        u64::try_from(self.seccomp_window.as_nanos()).unwrap_or(u64::MAX)
     }
 
     /// Rules and filters for the pipeline.
@@ -159,5 +168,34 @@ impl FindingArgs {
             },
         };
         Ok(Selection { rules, filter, min_priority: self.min_priority })
+    }
+}
+
+/// A number with a unit: `30s`, `5m`, `1h`.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("{text:?} is not a duration: write a number and s, m or h, such as 30s");
+    let split = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
+    let (number, unit) = text.split_at(split);
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        _ => return Err(wrong()),
+    };
+    number.checked_mul(seconds).map(Duration::from_secs).ok_or_else(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_a_unit() {
+        assert_eq!(duration("30s"), Ok(Duration::from_secs(30)));
+        assert_eq!(duration("2h"), Ok(Duration::from_hours(2)));
+        for wrong in ["", "30", "s", "1d", "99999999999999999999s"] {
+            assert!(duration(wrong).is_err(), "{wrong:?}");
+        }
     }
 }

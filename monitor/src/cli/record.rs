@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use super::{Exit, live};
+use super::{Exit, live, options::duration};
 use crate::{
     capture::Writer,
     rules::Demand,
@@ -89,33 +89,4 @@ pub(super) fn run(args: &Args) -> Result<Exit> {
     let total = sensor.counts().total();
     eprintln!("monitor: summary: records={records} lost={} filtered={}", total.lost(), total.filtered);
     Ok(Exit::Done)
-}
-
-/// A number with a unit: `30s`, `5m`, `1h`.
-fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("{text:?} is not a duration: write a number and s, m or h, such as 30s");
-    let split = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
-    let (number, unit) = text.split_at(split);
-    let number: u64 = number.parse().map_err(|_| wrong())?;
-    let seconds = match unit {
-        "s" => 1,
-        "m" => 60,
-        "h" => 3600,
-        _ => return Err(wrong()),
-    };
-    number.checked_mul(seconds).map(Duration::from_secs).ok_or_else(wrong)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations_have_a_unit() {
-        assert_eq!(duration("30s"), Ok(Duration::from_secs(30)));
-        assert_eq!(duration("2h"), Ok(Duration::from_hours(2)));
-        for wrong in ["", "30", "s", "1d", "99999999999999999999s"] {
-            assert!(duration(wrong).is_err(), "{wrong:?}");
-        }
-    }
 }

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     output::{queue::Direct, stdout::Colour},
-    pipeline::{Pipeline, Selection},
+    pipeline::{Pipeline, Selection, Summary},
     proto::v1::Finding,
     report::Mode,
     source::{SourceError, Status},
@@ -164,6 +164,7 @@ pub(super) fn replay(
     let begin = Instant::now();
     // The clock is never asked in a replay.
     let mut pipeline = Pipeline::new(selection, Mode::Replay, || 0);
+    pipeline.set_seccomp_window(args.seccomp_window_ns());
     let out = Direct::new(args.format(), Colour::of_stdout(), io::stdout().lock());
     let mut printed = Printed { out, args, found: 0, by_rule: BTreeMap::new(), failed: false, broken: None };
     let progress = progress(size);
@@ -176,9 +177,10 @@ pub(super) fn replay(
         }
     };
     progress.finish_and_clear();
+    let summary = pipeline.finish(&mut |finding| printed.print(&finding));
     let (failed, by_rule) = (printed.failed, std::mem::take(&mut printed.by_rule));
     printed.finish().context("cannot write to stdout")?;
-    sum_up(&mut pipeline, &by_rule, begin);
+    sum_up(&pipeline, &summary, &by_rule, begin);
     Ok(Replayed { failed, damage })
 }
 
@@ -193,8 +195,7 @@ fn progress(size: u64) -> ProgressBar {
 }
 
 /// What there was, on stderr.
-fn sum_up(pipeline: &mut Pipeline, by_rule: &BTreeMap<String, u64>, begin: Instant) {
-    let summary = pipeline.finish();
+fn sum_up(pipeline: &Pipeline, summary: &Summary, by_rule: &BTreeMap<String, u64>, begin: Instant) {
     if summary.rules_changes > 0 {
         let times = options::plural(usize::try_from(summary.rules_changes).unwrap_or(usize::MAX), "time");
         eprintln!(

@@ -25,6 +25,7 @@ use crate::{
     output::{cursor::RecordLoss, outputs::Outputs, queue::Printer, socket, stdout::Colour},
     pipeline::{Pipeline, Summary},
     proto::v1::Finding,
+    record,
     report::Mode,
     rules::{Demand, Gaps},
     sensor::{Sensor, ktime_ns, load, realtime_ns},
@@ -106,17 +107,12 @@ pub(super) fn run(args: Args) -> Result<Exit> {
     let mut pipeline = Pipeline::new(selection, Mode::Live, realtime_ns);
     pipeline.set_redactor(config.redactor);
     pipeline.time_rules(ktime_ns);
+    pipeline.set_seccomp_window(args.findings.seccomp_window_ns());
     let mut flow = Flow {
         pipeline,
         capture,
-        outputs,
-        printer,
-        status,
+        given: Given { outputs, printer, status, args: args.findings, stop, found: 0, failed: false },
         new_rules,
-        args: args.findings,
-        stop,
-        found: 0,
-        failed: false,
         reported: Summary::default(),
         loss_log: LossLog::default(),
     };
@@ -132,32 +128,55 @@ pub(super) fn run(args: Args) -> Result<Exit> {
 struct Flow {
     pipeline: Pipeline,
     capture: Option<Capture>,
-    outputs: Outputs,
-    printer: Printer,
-    status: Arc<AgentStatus>,
+    given: Given,
     new_rules: Receiver<NewRules>,
-    args: FindingArgs,
-    stop: Stop,
-    /// Findings given out, for `-n`.
-    found: u64,
-    /// Whether one was at or above `--fail-on`.
-    failed: bool,
     /// What subscribers know of loss.
     reported: Summary,
     /// What was said of it.
     loss_log: LossLog,
 }
 
+/// Where findings go.
+struct Given {
+    outputs: Outputs,
+    printer: Printer,
+    status: Arc<AgentStatus>,
+    args: FindingArgs,
+    stop: Stop,
+    /// Findings given out, for `-n`.
+    found: u64,
+    /// Whether one was at or above `--fail-on`.
+    failed: bool,
+}
+
+impl Given {
+    fn give(&mut self, finding: Finding) {
+        if self.args.count.is_some_and(|count| self.found >= count) {
+            return;
+        }
+        self.found += 1;
+        self.failed |= self.args.fails(&finding);
+        let finding = Arc::new(finding);
+        self.status.count_finding(&finding);
+        self.outputs.publish(Arc::clone(&finding));
+        self.printer.print(finding);
+        if self.args.count == Some(self.found) {
+            self.stop.set();
+        }
+    }
+}
+
 impl Flow {
     fn run(&mut self, sensor: &mut Sensor) -> Result<()> {
         let mut detached = false;
         loop {
-            if !detached && (self.stop.is_set() || self.printer.is_closed()) {
+            if !detached && (self.given.stop.is_set() || self.given.printer.is_closed()) {
                 sensor.detach();
                 detached = true;
             }
             self.replace_rules(sensor);
             let drained = sensor.drain(PATIENCE, &mut |bytes| self.record(bytes));
+            self.look_at_clock();
             self.account();
             if drained? == source::Status::Ended {
                 return Ok(());
@@ -169,21 +188,16 @@ impl Flow {
         if let Some(capture) = &mut self.capture {
             capture.record(bytes);
         }
-        let Self { pipeline, outputs, printer, status, args, stop, found, failed, .. } = self;
-        pipeline.record(bytes, &mut |finding: Finding| {
-            if args.count.is_some_and(|count| *found >= count) {
-                return;
-            }
-            *found += 1;
-            *failed |= args.fails(&finding);
-            let finding = Arc::new(finding);
-            status.count_finding(&finding);
-            outputs.publish(Arc::clone(&finding));
-            printer.print(finding);
-            if args.count == Some(*found) {
-                stop.set();
-            }
-        });
+        let Self { pipeline, given, .. } = self;
+        pipeline.record(bytes, &mut |finding| given.give(finding));
+    }
+
+    /// Where findings wait for time to pass and nothing happens, a record says that it has.
+    fn look_at_clock(&mut self) {
+        let now = ktime_ns();
+        if self.pipeline.waits_until_ns().is_some_and(|due_ns| due_ns <= now) {
+            self.record(&record::clock(now));
+        }
     }
 
     /// Takes new rules, if there are any. The record in front of what they apply to says so to whoever replays the capture.
@@ -194,8 +208,8 @@ impl Flow {
         }
         self.record(&in_use.record(ktime_ns()));
         let before = self.pipeline.replace_rules(rules);
-        self.status.rules_reloaded(in_use);
-        self.outputs.hub().report_rules_change(change);
+        self.given.status.rules_reloaded(in_use);
+        self.given.outputs.hub().report_rules_change(change);
         // Whoever sent the new ones waits for the old ones, and frees them.
         let _ = replaced.try_send(before);
     }
@@ -208,20 +222,22 @@ impl Flow {
             (RecordLoss::Unreadable, now.undecodable - self.reported.undecodable),
         ] {
             if records > 0 {
-                self.outputs.report_record_loss(cause, records);
+                self.given.outputs.report_record_loss(cause, records);
             }
         }
         if now.lost > self.reported.lost {
             self.loss_log.tell(self.pipeline.losses());
         }
-        self.status.update(&now, self.printer.lost());
-        self.pipeline.costs().into_iter().for_each(|costs| self.status.set_costs(costs));
+        self.given.status.update(&now, self.given.printer.lost());
+        self.pipeline.costs().into_iter().for_each(|costs| self.given.status.set_costs(costs));
         self.reported = now;
     }
 
     fn finish(mut self, sensor: &Sensor) -> (Exit, Outputs) {
-        let summary = self.pipeline.finish();
-        let printed = self.printer.finish(LAST_WORDS);
+        let Self { pipeline, given, .. } = &mut self;
+        let summary = pipeline.finish(&mut |finding| given.give(finding));
+        let Given { printer, outputs, failed, .. } = self.given;
+        let printed = printer.finish(LAST_WORDS);
         if let Some(capture) = self.capture {
             capture.finish();
         }
@@ -243,7 +259,7 @@ impl Flow {
         if let Some(error) = printed.error {
             say(format_args!("monitor: stdout: {error}"));
         }
-        (if self.failed { Exit::Found } else { Exit::Done }, self.outputs)
+        (if failed { Exit::Found } else { Exit::Done }, outputs)
     }
 }
 

@@ -16,8 +16,8 @@ mod table;
 pub mod value;
 
 use monitor_ebpf::record::{
-    CallsMadeRecord, CgroupAttachRecord, EndRecord, ExitRecord, FileFacts, ForkRecord, Header, Kind, LossRecord,
-    RulesRecord, SeccompCallRecord, SeccompFilterRecord, SessionRecord, SigsysRecord, TaskFacts,
+    CallsMadeRecord, CgroupAttachRecord, ClockRecord, EndRecord, ExitRecord, FileFacts, ForkRecord, Header, Kind,
+    LossRecord, RulesRecord, SeccompCallRecord, SeccompFilterRecord, SessionRecord, SigsysRecord, TaskFacts,
 };
 use zerocopy::FromZeros as _;
 
@@ -70,6 +70,8 @@ pub enum Body<'a> {
     Cgroup(&'a [u8]),
     /// What a container's runtime was told, as a document.
     Container(&'a [u8]),
+    /// The seccomp profile of a container, as a document.
+    SeccompProfile(&'a [u8]),
     /// A task moved to another cgroup.
     CgroupAttach(CgroupAttachRecord),
     /// SIGSYS from seccomp.
@@ -92,6 +94,8 @@ pub enum Body<'a> {
     End(EndRecord),
     /// Rules that apply from here on.
     Rules(RulesRecord),
+    /// Time has passed.
+    Clock(ClockRecord),
     /// An event in the layout of Falco's event table.
     Call(Call<'a>),
     /// The machine that a capture was made on.

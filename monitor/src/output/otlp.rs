@@ -214,6 +214,9 @@ fn seccomp(seccomp: &SeccompViolation) -> Vec<KeyValue> {
     ];
     attributes.extend(present("monitor.seccomp.errno", &seccomp.errno_name));
     attributes.extend(present("monitor.seccomp.signal", &seccomp.signal));
+    attributes.extend(present("monitor.seccomp.profile", &seccomp.profile));
+    attributes.extend(present("monitor.seccomp.rule", &seccomp.rule));
+    attributes.push(key("monitor.seccomp.count", Some(Any::IntValue(seccomp.count.try_into().unwrap_or(i64::MAX)))));
     attributes
 }
 

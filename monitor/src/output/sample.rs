@@ -90,6 +90,12 @@ pub(crate) fn seccomp(sequence: u64) -> Finding {
             arguments: vec![u64::MAX, 2, 3, 4, 5, 6],
             instruction_pointer: 0x7fff_1234,
             evidence: "filter".to_owned(),
+            profile: "RuntimeDefault".to_owned(),
+            profile_digest: "9f86d081".to_owned(),
+            rule: "defaultAction: SCMP_ACT_ERRNO".to_owned(),
+            count: 1,
+            first_time_unix_nano: 1_795_437_296_789_012_345,
+            last_time_unix_nano: 1_795_437_296_789_012_345,
         })),
         ..drift(sequence)
     }

@@ -4,6 +4,7 @@
 //! ([`classic`], [`filters`]) and their answer is checked against what the call returned ([`verdict`]). A call can reach the
 //! ring before its filter, from another CPU: it is parked until the filter is there.
 
+pub mod applied;
 pub mod classic;
 pub mod filters;
 pub mod generate;
@@ -11,6 +12,7 @@ pub mod observe;
 pub mod profile;
 pub mod simulate;
 pub mod verdict;
+pub mod window;
 
 use std::collections::VecDeque;
 

@@ -9,8 +9,10 @@ use std::borrow::Cow;
 use monitor_ebpf::record::{ExitRecord, Header, SeccompCallRecord, header_flag, seccomp_flag};
 
 use super::{
+    applied::Origin,
     classic::{self, Data},
     filters::Programs,
+    window::Occurrences,
 };
 use crate::{
     proto::v1::SeccompAction,
@@ -81,6 +83,10 @@ pub struct Violation {
     pub ip: u64,
     /// How it is known.
     pub evidence: Evidence,
+    /// Which profile and rule it is the doing of; the owner of the profiles fills it in.
+    pub origin: Origin,
+    /// How often it happened; whoever counts fills it in.
+    pub occurrences: Occurrences,
 }
 
 impl Violation {
@@ -114,6 +120,8 @@ impl Violation {
             args: call.args,
             ip: call.ip,
             evidence,
+            origin: Origin::default(),
+            occurrences: Occurrences::once(call.header.ktime_ns),
         }
     }
 }
@@ -275,6 +283,8 @@ pub fn by_exit(machine: u32, exit: &ExitRecord) -> Option<Violation> {
         args: exit.args,
         ip: exit.ip,
         evidence: Evidence::Exit,
+        origin: Origin::default(),
+        occurrences: Occurrences::once(exit.header.ktime_ns),
     })
 }
 

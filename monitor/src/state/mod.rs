@@ -127,6 +127,8 @@ impl State {
             | Body::CallsMade(_)
             | Body::Loss(_)
             | Body::End(_)
+            | Body::SeccompProfile(_)
+            | Body::Clock(_)
             | Body::Rules(_) => {}
             _ => return self.captured(event),
         }

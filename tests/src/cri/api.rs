@@ -10,6 +10,8 @@ pub const CONTAINER: i32 = 1;
 /// The node's namespace.
 pub const NODE: i32 = 2;
 
+/// A profile of the node's.
+pub const LOCALHOST: i32 = 2;
 /// No seccomp profile.
 pub const UNCONFINED: i32 = 1;
 
@@ -225,4 +227,7 @@ pub struct Profile {
     /// `profile_type`: 0 is the runtime's default.
     #[prost(int32, tag = "1")]
     pub kind: i32,
+    /// File of a profile of the node's.
+    #[prost(string, tag = "2")]
+    pub localhost_ref: String,
 }

@@ -92,6 +92,7 @@ fn count(capture: &Path, rules: RuleSet, found: &mut BTreeMap<String, u64>) -> R
         let status = capture.feed(&mut pipeline, &ALWAYS, &mut |finding| *found.entry(finding.rule).or_default() += 1);
         // Counts of half a capture mean nothing.
         if status.with_context(|| name.to_string())? == Status::Ended {
+            pipeline.finish(&mut |finding| *found.entry(finding.rule).or_default() += 1);
             return Ok(());
         }
     }

@@ -2,10 +2,17 @@
 
 use super::{Source, errno_name, fields};
 use crate::{
+    context::Context,
     drift,
     event::{Body, value::Value},
     pod_security,
+    seccomp::applied::Origin,
 };
+
+/// What is known of a violation's origin.
+fn origin<'c>(context: &'c Context<'_>, part: fn(&Origin) -> &str) -> Option<Value<'c>> {
+    context.violation.map(|violation| part(&violation.origin)).filter(|text| !text.is_empty()).map(Value::text)
+}
 
 fields! {
     "proc.is_host_pidns", Bool, [], None, "Whether the process is in the host's pid namespace.", "false"
@@ -39,6 +46,14 @@ fields! {
         => Source::One(|c, _| c.violation.and_then(|v| v.errno).map(|errno| Value::owned(errno_name(errno.into()))));
     "seccomp.signal", Text, [], None, "Signal that it got.", "SIGSYS"
         => Source::One(|c, _| c.violation.and_then(|violation| violation.signal).map(Value::text));
+    "seccomp.profile", Text, [], None, "Seccomp profile of the container: `RuntimeDefault`, `Localhost/FILE`, `Unconfined`, `custom` for any other; no value where the runtime's bundle was not read.", "RuntimeDefault"
+        => Source::One(|c, _| origin(c, |origin| &origin.profile));
+    "seccomp.profile.digest", Text, [], None, "SHA-256 of that profile as the runtime was given it.", "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+        => Source::One(|c, _| origin(c, |origin| &origin.digest));
+    "seccomp.rule", Text, [], None, "Rule of the profile that decided about the call; no value where a filter of the program's own did.", "syscalls[3]: SCMP_ACT_ERRNO if arg0 == 0x28"
+        => Source::One(|c, _| origin(c, |origin| &origin.rule));
+    "seccomp.count", Uint, [PRINT_ONLY], None, "How many calls the finding stands for: the first of a container, system call and action is told by itself, those that follow within a window together (print only).", "25"
+        => Source::One(|c, _| c.violation.map(|violation| Value::Uint(violation.occurrences.count)));
     "pod_security.check", Text, [], None, "What a pod's container may do or has, such as `privileged`: `monitor rules fields` and deploy/README.md list them.", "privileged"
         => Source::One(|c, _| c.breach.map(|breach| Value::text(breach.check)));
     "pod_security.level", Text, [], None, "Pod Security Standard that forbids it: `baseline` or `restricted`; no value where none does.", "baseline"

@@ -25,6 +25,9 @@ impl Containerd {
     /// The newest line.
     pub const NEWEST: Self = Self::V2_3;
 
+    /// Every line.
+    pub const ALL: [Self; 5] = [Self::V1_6, Self::V1_7, Self::V2_0, Self::V2_2, Self::V2_3];
+
     /// By the version that `containerd --version` says: `1.7.27`, `v2.1.0`, `1.6`.
     pub fn parse(version: &str) -> Option<Self> {
         let version = KernelVersion::parse(version.strip_prefix('v').unwrap_or(version))?;

@@ -42,17 +42,21 @@ const LABELS: [(&str, [&str; 2]); 4] = [
     ("io.kubernetes.container.name", ["io.kubernetes.cri.container-name", "io.kubernetes.container.name"]),
 ];
 
-/// The document; `None` for a bundle that is no bundle, or not written to its end.
-pub(super) fn document(id: &str, bundle: &Bundle, node: &Node<'_>) -> Option<Vec<u8>> {
+/// What the bundle says; `None` for one that is no bundle, or not written to its end.
+pub(super) fn spec(bundle: &Bundle) -> Option<Spec> {
     // An array would be taken for a structure without keys.
     bundle.config.trim_ascii_start().starts_with(b"{").then_some(())?;
-    let spec: Spec = serde_json::from_slice(&bundle.config).ok()?;
-    let (mut mounts, mut labels) = (mounts(&spec), labels(&spec, bundle.docker.as_ref()));
-    let mut promises = promises(&spec, node);
+    serde_json::from_slice(&bundle.config).ok()
+}
+
+/// The document of a container.
+pub(super) fn document(id: &str, bundle: &Bundle, spec: &Spec, node: &Node<'_>) -> Option<Vec<u8>> {
+    let (mut mounts, mut labels) = (mounts(spec), labels(spec, bundle.docker.as_ref()));
+    let mut promises = promises(spec, node);
     // A halving for each doubling of what fits, and a few for what escapes make longer.
     for _ in 0..12 {
         let document = json!({
-            "container": container(id, bundle, &spec, node, &mounts, &labels),
+            "container": container(id, bundle, spec, node, &mounts, &labels),
             PROMISES: serde_json::to_value(&promises).ok()?,
         });
         let bytes = serde_json::to_vec(&document).ok()?;
@@ -192,7 +196,7 @@ fn reference(image: &str) -> (&str, &str, &str) {
 }
 
 /// SHA-256 of a profile in the one form that it has here: keys sorted, nothing between.
-fn digest(profile: &Value) -> String {
+pub(super) fn digest(profile: &Value) -> String {
     let mut text = String::new();
     for byte in Sha256::digest(profile.to_string()) {
         // Text takes whatever is written.

@@ -8,6 +8,7 @@
 
 mod describe;
 mod place;
+mod profile;
 mod spec;
 
 use std::{
@@ -58,11 +59,14 @@ impl Default for Places {
     }
 }
 
-/// The document that a `config.json` gives on this machine: a bundle is written by whoever may start containers.
-pub fn document(config: Vec<u8>) -> Option<Vec<u8>> {
+/// The documents that a `config.json` gives on this machine, of the container and of its seccomp profile: a bundle is written by
+/// whoever may start containers.
+pub fn documents(config: Vec<u8>) -> Option<(Vec<u8>, Vec<u8>)> {
     const ID: &str = "0000000000000000000000000000000000000000000000000000000000000000";
     let bundle = Bundle { engine: Engine::CONTAINERD, config, docker: None };
-    describe::document(ID, &bundle, &place::Node::new(&Places::default()))
+    let (places, spec) = (Places::default(), describe::spec(&bundle)?);
+    let node = place::Node::new(&places);
+    Some((describe::document(ID, &bundle, &spec, &node)?, profile::document(&spec, &node)?))
 }
 
 /// How many containers came, and of how many it is known what they are.
@@ -98,7 +102,7 @@ struct Wanted {
 struct Answer {
     /// Whether it is the first answer for its container, which the ring may be waiting for.
     is_first: bool,
-    record: Option<Vec<u8>>,
+    records: Vec<Vec<u8>>,
 }
 
 /// The reader's side of the ring.
@@ -168,9 +172,7 @@ impl Bundles {
 
     fn take(&mut self, answer: &Answer, each: &mut dyn FnMut(&[u8])) {
         self.due = self.due.saturating_sub(usize::from(answer.is_first));
-        if let Some(record) = &answer.record {
-            each(record);
-        }
+        answer.records.iter().for_each(|record| each(record));
     }
 }
 
@@ -186,30 +188,30 @@ fn wanted(record: &[u8]) -> Option<Wanted> {
 
 /// The thread: one answer at once for each container, and one more for each bundle that came later.
 fn serve(places: &Places, requests: &Receiver<Wanted>, replies: &SyncSender<Answer>, counts: &Counts) {
-    let reply = |is_first, record: Option<Vec<u8>>| {
-        if record.is_some() {
+    let reply = |is_first, records: Vec<Vec<u8>>| {
+        if !records.is_empty() {
             counts.count(true);
         }
-        replies.send(Answer { is_first, record }).is_ok()
+        replies.send(Answer { is_first, records }).is_ok()
     };
     let mut awaited: Vec<(Instant, Wanted)> = Vec::new();
     loop {
         let patience = if awaited.is_empty() { Duration::MAX } else { RETRY };
         match requests.recv_timeout(patience) {
             Ok(wanted) => {
-                let record = look(places, &wanted);
-                if record.is_none() && awaited.len() < MAX_WAITING {
+                let records = look(places, &wanted).unwrap_or_default();
+                if records.is_empty() && awaited.len() < MAX_WAITING {
                     awaited.push((Instant::now() + LATEST, wanted));
                 }
-                if !reply(true, record) {
+                if !reply(true, records) {
                     return;
                 }
             }
             Err(RecvTimeoutError::Timeout) => {
                 let mut is_open = true;
                 awaited.retain(|(latest, wanted)| match look(places, wanted) {
-                    Some(record) => {
-                        is_open &= reply(false, Some(record));
+                    Some(records) => {
+                        is_open &= reply(false, records);
                         false
                     }
                     None => Instant::now() < *latest,
@@ -223,11 +225,17 @@ fn serve(places: &Places, requests: &Receiver<Wanted>, replies: &SyncSender<Answ
     }
 }
 
-/// The record of a container, if its bundle is there.
-fn look(places: &Places, wanted: &Wanted) -> Option<Vec<u8>> {
-    let bundle = Bundle::find(places, &wanted.id)?;
-    let document = describe::document(&wanted.id, &bundle, &place::Node::new(places))?;
-    Some(record::container(ktime_ns(), wanted.cgroup_id, &document))
+/// The records of a container, if its bundle is there: what it is, and its seccomp profile.
+fn look(places: &Places, wanted: &Wanted) -> Option<Vec<Vec<u8>>> {
+    let (bundle, node) = (Bundle::find(places, &wanted.id)?, place::Node::new(places));
+    let spec = describe::spec(&bundle)?;
+    let document = describe::document(&wanted.id, &bundle, &spec, &node)?;
+    let profile = profile::document(&spec, &node)?;
+    let now = ktime_ns();
+    Some(vec![
+        record::container(now, wanted.cgroup_id, &document),
+        record::seccomp_profile(now, wanted.cgroup_id, &profile),
+    ])
 }
 
 #[cfg(test)]

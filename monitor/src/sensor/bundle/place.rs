@@ -91,7 +91,7 @@ fn below(root: &Path, path: &str) -> PathBuf {
 }
 
 /// Reads a file; `None` for what is no regular file, is too long, or is not there.
-fn read(path: &Path) -> Option<Vec<u8>> {
+pub(super) fn read(path: &Path) -> Option<Vec<u8>> {
     // Neither a link nor a pipe can make this read something else, or wait.
     let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
     let file = fs::File::options().read(true).custom_flags(flags).open(path).ok()?;
@@ -112,6 +112,11 @@ pub(super) struct Node<'p> {
 impl<'p> Node<'p> {
     pub(super) fn new(places: &'p Places) -> Self {
         Self { root: &places.host_root }
+    }
+
+    /// A path of the node's, as it is seen here.
+    pub(super) fn path(&self, path: &str) -> PathBuf {
+        below(self.root, path)
     }
 
     /// Whether a namespace of this kind, named by a path, is the host's.

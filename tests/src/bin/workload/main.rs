@@ -437,6 +437,11 @@ fn main() -> ExitCode {
             thread::sleep(Duration::from_millis(5));
             Ok(vec![])
         }
+        #[cfg(target_arch = "x86_64")]
+        "nested" if args.len() > 2 => {
+            let installed = filters::install(&filters::deny(number::GETPGID, filters::ERRNO | 1), 0);
+            Ok(vec![installed, call0(number::GETPGID)])
+        }
         "nested" => Ok(vec![allow_all_filter(), call0(number::GETPPID), call0(number::UMOUNT2)]),
         other => {
             eprintln!("workload: unknown step {other:?}");
