@@ -50,7 +50,7 @@ enum Command {
     Record(record::Args),
     /// Check rules and look into them; needs no privileges
     Rules(rules::Args),
-    /// Check and compare seccomp profiles, try them on captures, make them from captures; needs no privileges
+    /// Check and compare seccomp profiles, try them on captures or on what runs, make them from what was seen
     Seccomp(seccomp::Args),
     /// Follow the findings of a running agent over gRPC
     Tail(tail::Args),

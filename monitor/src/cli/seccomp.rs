@@ -1,4 +1,4 @@
-//! `monitor seccomp`: seccomp profiles, without enforcing any. Needs no privileges.
+//! `monitor seccomp`: seccomp profiles, without enforcing any. Needs no privileges, but for watching this machine.
 
 mod captures;
 mod profiles;
@@ -18,6 +18,7 @@ use crate::{
     rules::diagnostic::Diagnostic,
     seccomp::{
         generate::generate,
+        observe::Coverage,
         profile::diff::{Side, diff},
         simulate::simulate,
     },
@@ -36,9 +37,11 @@ enum Command {
     Check(CheckArgs),
     /// Say in words what one profile allows that another does not
     Diff(DiffArgs),
-    /// Tell which calls of a capture a profile would deny, how often, and of which program
+    /// Tell which calls a profile would deny, how often, and of which program: in a capture, or on this machine as they are made
     Simulate(SimulateArgs),
-    /// Write a profile that allows what a capture shows, and the evidence beside it
+    /// Tell which calls each image makes, merged over its containers, and for how long there was no new one
+    Observe(ObserveCommandArgs),
+    /// Write a profile that allows what was seen, and the evidence beside it
     Generate(GenerateArgs),
 }
 
@@ -70,6 +73,8 @@ struct DiffArgs {
 }
 
 #[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Examples:\n  monitor seccomp simulate -p profile.json calls.mcap\n  \
+                        sudo monitor seccomp simulate -p profile.json --live --duration 10m --pod prod/web-0")]
 struct SimulateArgs {
     /// A profile, a bundle's config.json, or `runtime-default` (containerd's; @VERSION for another than the newest)
     #[arg(short = 'p', long, value_name = "PROFILE")]
@@ -81,6 +86,18 @@ struct SimulateArgs {
     /// Exit with 1 if a call would certainly be denied
     #[arg(long)]
     fail_on_denied: bool,
+    /// How it is printed
+    #[arg(short = 'o', long, value_name = "FORMAT", default_value = "text")]
+    output: Format,
+}
+
+#[derive(Clone, Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  monitor seccomp observe calls.mcap\n  sudo monitor seccomp observe --live --duration 10m"
+)]
+struct ObserveCommandArgs {
+    #[command(flatten)]
+    observe: ObserveArgs,
     /// How it is printed
     #[arg(short = 'o', long, value_name = "FORMAT", default_value = "text")]
     output: Format,
@@ -125,8 +142,21 @@ pub(super) fn run(args: &Args) -> Result<Exit> {
                 false => Exit::Done,
             })
         }
+        Command::Observe(args) => {
+            let (observed, damaged) = args.observe.observe()?;
+            let coverage = observed.coverage();
+            print(args.output, &coverage, || coverage.iter().map(shown).collect())?;
+            Ok(if damaged { Exit::Damaged } else { Exit::Done })
+        }
         Command::Generate(args) => write_generated(args),
     }
+}
+
+/// What is known of an image, for people.
+fn shown(coverage: &Coverage) -> String {
+    let image = if coverage.image.is_empty() { "the host" } else { &coverage.image };
+    let names: Vec<_> = coverage.names.iter().map(String::as_str).collect();
+    format!("{}: {}\n  {}\n", image.escape_debug(), coverage.text(), names.join(" "))
 }
 
 impl Loaded {
@@ -212,10 +242,7 @@ fn check(args: &CheckArgs) -> Result<Exit> {
 fn write_generated(args: &GenerateArgs) -> Result<Exit> {
     let (observed, damaged) = args.observe.observe()?;
     if observed.containers.is_empty() {
-        bail!(
-            "the captures tell of no call{}",
-            if args.observe.container.is_some() { " of this container" } else { "" }
-        );
+        bail!("no call was seen{}", if args.observe.container.is_some() { " of this container" } else { "" });
     }
     let generated = generate(&observed, args.target.native());
     let profile = serde_json::to_string_pretty(&generated.profile)? + "\n";

@@ -117,6 +117,11 @@ fn evidence(observed: &Observed, seen: &BTreeMap<String, Seen>, further: &[&str]
         let image = if container.image.is_empty() { "" } else { " of image " };
         let _ = writeln!(text, "- {name}{image}{}: {calls} calls", container.image.escape_debug());
     }
+    text.push_str("\nFor each image, merged over its containers:\n\n");
+    for coverage in observed.coverage() {
+        let image = if coverage.image.is_empty() { "the host" } else { &coverage.image };
+        let _ = writeln!(text, "- {}: {}", image.escape_debug(), coverage.text());
+    }
     text.push_str("\n| call | times | programs |\n|---|---|---|\n");
     for (name, seen) in seen.iter().filter(|(name, _)| !unnamed.contains(name)) {
         let programs: Vec<_> = seen

@@ -7,6 +7,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use serde::Serialize;
+
 use super::{
     profile::{Abi, filter::Arguments},
     verdict,
@@ -18,7 +20,7 @@ use crate::{
         call::Call,
         schema::{Category, Code},
     },
-    state::State,
+    state::{State, container::metadata::Metadata},
     syscall::{self, Arch},
 };
 use monitor_ebpf::record::CallsMadeRecord;
@@ -58,10 +60,47 @@ pub struct Seen {
 pub struct Container {
     /// Its image, where that is known.
     pub image: String,
+    /// The image's digest, where the reference has it.
+    pub digest: String,
+    /// Its pod, as `NAMESPACE/NAME`, where that is known.
+    pub pod: String,
     /// Its calls.
     pub calls: BTreeMap<Made, Seen>,
     /// How many different arguments each call had.
     variants: HashMap<(Abi, u32), usize>,
+}
+
+/// What is known of the containers of one image together: how far their calls are all that there are to see.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Coverage {
+    /// The image: its digest, else its name, else the container's id; empty for the host.
+    pub image: String,
+    /// Containers of it.
+    pub containers: usize,
+    /// Calls that they made.
+    pub calls: u64,
+    /// Names of these, each once.
+    pub names: BTreeSet<String>,
+    /// When one of them was seen for the first time, the last of all, nanoseconds since 1970.
+    pub newest_ns: u64,
+    /// The last call.
+    pub last_ns: u64,
+}
+
+impl Coverage {
+    /// For how long nothing new was seen.
+    pub const fn age_ns(&self) -> u64 {
+        self.last_ns.saturating_sub(self.newest_ns)
+    }
+
+    /// "12 calls in 2 containers, 3 different; no new one for 6h0m0s".
+    pub fn text(&self) -> String {
+        let Self { containers, calls, names, .. } = self;
+        let seconds = self.age_ns() / 1_000_000_000;
+        let age = format!("{}h{}m{}s", seconds / 3600, seconds / 60 % 60, seconds % 60);
+        let plural = if *containers == 1 { "" } else { "s" };
+        format!("{calls} calls in {containers} container{plural}, {} different; no new one for {age}", names.len())
+    }
 }
 
 /// The calls of all containers.
@@ -75,6 +114,12 @@ pub struct Observed {
     pub lacks_arguments: bool,
     /// Calls of threads that were told by a record of their own, and may be told again by one that a filter judged.
     told: HashMap<i64, (Abi, u32)>,
+}
+
+impl Container {
+    fn is_of(&self, id: &str, image: &str) -> bool {
+        [&*self.digest, &*self.image, id].into_iter().find(|name| !name.is_empty()).unwrap_or_default() == image
+    }
 }
 
 impl Observed {
@@ -125,11 +170,50 @@ impl Observed {
                 .into_owned()
         });
         self.add(id, program.as_deref().unwrap_or("<unknown>"), made, context.time_ns());
-        if let (Some(metadata), Some(own)) = (context.container_metadata(), self.containers.get_mut(id))
-            && own.image.is_empty()
-        {
-            own.image.clone_from(&metadata.image);
+        if let Some(metadata) = context.container_metadata() {
+            self.describe(id, metadata);
         }
+    }
+
+    fn describe(&mut self, id: &str, metadata: &Metadata) {
+        let Some(own) = self.containers.get_mut(id).filter(|own| own.image.is_empty()) else { return };
+        own.image.clone_from(&metadata.image);
+        own.digest.clone_from(&metadata.image_digest);
+        let label = |key: &str| metadata.label(&format!("io.kubernetes.pod.{key}")).to_owned();
+        if !label("name").is_empty() {
+            own.pod = [label("namespace"), label("name")].join("/");
+        }
+    }
+
+    /// What is known of each image, merged over its containers.
+    pub fn coverage(&self) -> Vec<Coverage> {
+        let mut images: BTreeMap<&str, Coverage> = BTreeMap::new();
+        for (id, container) in &self.containers {
+            let named = [&*container.digest, &*container.image, id].into_iter().find(|name| !name.is_empty());
+            let image = named.unwrap_or_default();
+            let of_image = images.entry(image).or_insert_with(|| Coverage {
+                image: image.to_owned(),
+                containers: 0,
+                calls: 0,
+                names: BTreeSet::new(),
+                newest_ns: 0,
+                last_ns: 0,
+            });
+            of_image.containers += 1;
+        }
+        for coverage in images.values_mut() {
+            let of_image = self.containers.iter().filter(|(id, container)| container.is_of(id, &coverage.image));
+            let mut first_seen: BTreeMap<String, u64> = BTreeMap::new();
+            for (made, seen) in of_image.flat_map(|(_, container)| &container.calls) {
+                coverage.calls += seen.count;
+                coverage.last_ns = coverage.last_ns.max(seen.times_ns.1);
+                let first = first_seen.entry(made.abi.call_name(made.nr).into_owned()).or_insert(u64::MAX);
+                *first = seen.times_ns.0.min(*first);
+            }
+            coverage.newest_ns = first_seen.values().copied().max().unwrap_or(0);
+            coverage.names = first_seen.into_keys().collect();
+        }
+        images.into_values().collect()
     }
 
     /// Takes in which calls a container made for the first time; by which program is not known.
@@ -149,6 +233,22 @@ impl Observed {
                 self.add(id, "<unknown>", Made { abi: Abi::of_call(arch, nr), nr, arguments: [None; 6] }, time_ns);
             }
         }
+        if let Some(metadata) = state.containers.metadata(id).filter(|_| !id.is_empty()) {
+            self.describe(id, metadata);
+        }
+    }
+
+    /// Leaves only containers of this pod, by its name, with or without the namespace. Whether there is one.
+    pub fn keep_pod(&mut self, pod: &str) -> bool {
+        let is_it = |own: &str| own == pod || own.rsplit_once('/').is_some_and(|(_, name)| name == pod);
+        self.containers.retain(|_, container| is_it(&container.pod));
+        !self.containers.is_empty()
+    }
+
+    /// Leaves only containers of this image, by its name or digest. Whether there is one.
+    pub fn keep_image(&mut self, image: &str) -> bool {
+        self.containers.retain(|_, own| !image.is_empty() && (own.image == image || own.digest == image));
+        !self.containers.is_empty()
     }
 
     /// Leaves only this container; its id may be shortened. Whether there is one.
@@ -276,6 +376,30 @@ mod tests {
             observed.add(&format!("c{container}"), "x", made(0, 0), 0);
         }
         assert_eq!((observed.containers.len(), observed.left_out), (MAX_CONTAINERS, 6));
+    }
+
+    #[test]
+    fn what_is_known_of_an_image_is_that_of_all_its_containers() {
+        const HOUR_NS: u64 = 3_600_000_000_000;
+        let mut observed = Observed::default();
+        for (container, nr, time_ns) in [("a", 0, 1), ("a", 1, 5), ("b", 1, 2), ("b", 0, 5 + 6 * HOUR_NS), ("c", 2, 3)]
+        {
+            observed.add(container, "/bin/x", made(nr, 1), time_ns);
+        }
+        for (container, digest) in [("a", "sha256:1"), ("b", "sha256:1")] {
+            let own = observed.containers.get_mut(container).unwrap();
+            (own.image, own.digest, own.pod) = ("web".to_owned(), digest.to_owned(), format!("prod/{container}"));
+        }
+        let coverage = observed.coverage();
+        let images: Vec<_> = coverage.iter().map(|one| (&*one.image, one.containers, one.calls)).collect();
+        assert_eq!(images, [("c", 1, 1), ("sha256:1", 2, 4)]);
+        assert_eq!(coverage[1].newest_ns, 2, "write was seen at 2 in one container, at 5 in the other");
+        let text = coverage[1].text();
+        assert_eq!(text, "4 calls in 2 containers, 2 different; no new one for 6h0m0s");
+        assert!(
+            observed.clone().keep_pod("a") && observed.clone().keep_pod("prod/b") && !observed.clone().keep_pod("prod")
+        );
+        assert!(observed.clone().keep_image("web") && !observed.keep_image(""));
     }
 
     #[test]
