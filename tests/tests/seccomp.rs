@@ -1,7 +1,9 @@
 //! `monitor seccomp` as users meet it, and its profiles under real runtimes.
 use std::{
     fs,
+    io::{BufRead as _, BufReader, Read as _},
     path::{Path, PathBuf},
+    process::{ChildStdout, Command, Stdio},
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -12,14 +14,15 @@ use monitor::seccomp::profile::{
     runtime_default::{self, Containerd as Line},
     select::{Selected, select},
 };
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tests::{
-    agent::{Agent, monitor},
+    agent::{self, Agent, monitor},
     container::{Container, Runtime},
     containerd::Containerd,
     environment::{can_run_containerd, can_run_live_with},
-    process::Finished,
+    process::{Finished, Group},
     seccomp::Profile,
 };
 
@@ -187,6 +190,56 @@ fn a_generated_profile_runs_what_it_was_made_from_and_no_more() -> Result<()> {
     let denied = simulated.pointer("/containers/0/denied").and_then(Value::as_array).context("denied")?;
     let calls: Vec<_> = denied.iter().filter_map(|denied| denied.get("call")?.as_str()).collect();
     assert_eq!(calls, ["getsid"], "{simulated:#}");
+    Ok(())
+}
+
+/// `monitor seccomp ARGS --live`, which watches from now on.
+fn watch(args: &[&str]) -> Result<(Group, ChildStdout)> {
+    let mut command = Command::new(agent::binary()?);
+    command.args(["seccomp"]).args(args).args(["--live", "-o", "json"]);
+    let mut watching = Group::spawn(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()))?;
+    let (stdout, stderr) = watching.outputs();
+    let said = BufReader::new(stderr.context("no stderr")?).lines().map_while(Result::ok);
+    let is_ready = said.into_iter().any(|line| line.contains("monitor: ready"));
+    ensure!(is_ready, "{args:?} is never ready");
+    Ok((watching, stdout.context("no stdout")?))
+}
+
+/// Stops it, and returns what it says then.
+fn said((mut watching, mut stdout): (Group, ChildStdout)) -> Result<(Option<i32>, Value)> {
+    watching.signal(Signal::TERM)?;
+    let mut text = String::new();
+    stdout.read_to_string(&mut text)?;
+    let status = watching.wait(agent::PATIENCE)?.context("it does not end")?;
+    Ok((status.code(), serde_json::from_str(&text).with_context(|| text.clone())?))
+}
+
+#[test]
+fn a_profile_is_tried_on_a_container_while_it_runs() -> Result<()> {
+    if !can_run_live_with(Runtime::Runc) {
+        return Ok(());
+    }
+    let deny =
+        r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["getsid"], "action": "SCMP_ACT_ERRNO"}]}"#;
+    let (_directory, paths) = files(&[("deny.json", deny)])?;
+    let profile = paths[0].display().to_string();
+    let container = Container::script(Runtime::Runc, SCRIPT, None)?;
+    let simulating = watch(&["simulate", "--fail-on-denied", "-p", &profile, "--container", container.id()])?;
+    let observing = watch(&["observe", "--container", container.id()])?;
+    let ran = container.run()?.successful()?;
+    ensure!(ran.stdout_text().contains("done"), "nothing is enforced: {}", ran.stdout_text());
+    let (status, simulated) = said(simulating)?;
+    ensure!(status == Some(1), "{status:?}: {simulated:#}");
+    let denied = simulated.pointer("/containers/0/denied").and_then(Value::as_array).context("denied")?;
+    let [denied] = &denied[..] else { anyhow::bail!("{simulated:#}") };
+    let facts =
+        ["/call", "/count", "/is_certain", "/programs/~1bin~1workload"].map(|fact| denied.pointer(fact).cloned());
+    assert_eq!(facts, [Some(json!("getsid")), Some(json!(2)), Some(json!(true)), Some(json!(2))], "{denied:#}");
+    let (status, observed) = said(observing)?;
+    let names = observed.pointer("/0/names").and_then(Value::as_array).context("names")?;
+    let has = |name: &str| names.contains(&json!(name));
+    ensure!(status == Some(0) && has("getsid") && has("mkdir") && !has("acct"), "{observed:#}");
+    assert_eq!(observed.pointer("/0/containers"), Some(&json!(1)), "{observed:#}");
     Ok(())
 }
 

@@ -68,6 +68,8 @@ pub struct Container {
     pub calls: BTreeMap<Made, Seen>,
     /// How many different arguments each call had.
     variants: HashMap<(Abi, u32), usize>,
+    /// Calls of which nothing is known but that they were made.
+    noted: BTreeSet<(Abi, u32)>,
 }
 
 /// What is known of the containers of one image together: how far their calls are all that there are to see.
@@ -130,6 +132,12 @@ impl Observed {
             return;
         }
         let own = self.containers.entry(container.to_owned()).or_default();
+        let key = (made.abi, made.nr);
+        if own.noted.remove(&key) {
+            // The call that was noted is this one.
+            own.calls.remove(&Made { arguments: [None; 6], ..made });
+            own.variants.remove(&key);
+        }
         let known = own.calls.contains_key(&made);
         let variants = own.variants.entry((made.abi, made.nr)).or_default();
         let made = if known || *variants < MAX_ARGUMENTS { made } else { Made { arguments: [None; 6], ..made } };
@@ -145,6 +153,18 @@ impl Observed {
             seen.programs.insert(program.to_owned(), 1);
         }
         self.lacks_arguments |= made.arguments.contains(&None);
+    }
+
+    /// A call was made, and nothing else is known of it: what is known already says so, and so will what comes.
+    fn note(&mut self, container: &str, made: Made, time_ns: u64) {
+        let key = (made.abi, made.nr);
+        if self.containers.get(container).is_some_and(|own| own.variants.contains_key(&key)) {
+            return;
+        }
+        self.add(container, "<unknown>", made, time_ns);
+        if let Some(own) = self.containers.get_mut(container) {
+            own.noted.insert(key);
+        }
     }
 
     /// Takes in what an event tells of a call.
@@ -230,7 +250,7 @@ impl Observed {
                     .filter_map(move |bit| u32::try_from(word * 64 + bit).ok())
             };
             for nr in words.iter().enumerate().flat_map(set) {
-                self.add(id, "<unknown>", Made { abi: Abi::of_call(arch, nr), nr, arguments: [None; 6] }, time_ns);
+                self.note(id, Made { abi: Abi::of_call(arch, nr), nr, arguments: [None; 6] }, time_ns);
             }
         }
         if let Some(metadata) = state.containers.metadata(id).filter(|_| !id.is_empty()) {
@@ -376,6 +396,20 @@ mod tests {
             observed.add(&format!("c{container}"), "x", made(0, 0), 0);
         }
         assert_eq!((observed.containers.len(), observed.left_out), (MAX_CONTAINERS, 6));
+    }
+
+    #[test]
+    fn a_call_that_is_only_noted_counts_until_it_is_told() {
+        let mut observed = Observed::default();
+        let noted = |nr| Made { arguments: [None; 6], ..made(nr, 0) };
+        observed.note("a", noted(0), 5);
+        observed.note("a", noted(1), 5);
+        observed.add("a", "/bin/x", made(0, 1), 6);
+        observed.add("a", "/bin/x", made(0, 2), 6);
+        observed.note("a", noted(0), 7);
+        let calls = &observed.containers["a"].calls;
+        assert_eq!(calls.values().map(|seen| seen.count).sum::<u64>(), 3, "two told, one noted: {calls:?}");
+        assert!(calls.contains_key(&noted(1)) && !calls.contains_key(&noted(0)));
     }
 
     #[test]

@@ -83,7 +83,8 @@ fn told(places: Places, cgroup: &str) -> Vec<Vec<u8>> {
     bundles.behind(&record_of_cgroup(cgroup), &mut |record| told.push(record.to_vec()));
     until_answered(&mut bundles, &mut told);
     assert_eq!(bundles.counts().containers(), 1);
-    assert_eq!(bundles.counts().identified(), told.len() as u64);
+    // What the container is, and its seccomp profile.
+    assert_eq!(2 * bundles.counts().identified(), told.len() as u64);
     told
 }
 
@@ -95,9 +96,9 @@ fn until_answered(bundles: &mut Bundles, told: &mut Vec<Vec<u8>>) {
     }
 }
 
-/// The document of the only record.
+/// The document of the container's record.
 fn document(records: &[Vec<u8>]) -> Value {
-    let [record] = records else { panic!("{} records", records.len()) };
+    let [record, _] = records else { panic!("{} records", records.len()) };
     let event = decode(record).unwrap();
     assert_eq!(event.header.cgroup_id, 9);
     let Body::Container(document) = event.body else { panic!("{event:?}") };
@@ -262,6 +263,39 @@ fn a_bundle_that_comes_late_is_told_late() {
 }
 
 #[test]
+fn a_profile_is_named_by_the_kubelets_file_of_the_same_rules() {
+    let node = tempfile::tempdir().unwrap();
+    let told_of = |bundle: &Value| -> Value {
+        write(&node, &format!("{TASK}/{ID}/config.json"), bundle);
+        let records = told(places(&node), &pod_cgroup());
+        let Body::SeccompProfile(document) = decode(&records[1]).unwrap().body else { panic!("no profile") };
+        serde_json::from_slice(document).unwrap()
+    };
+    let mut bundle = of_a_pod();
+    assert_eq!(told_of(&bundle)["name"], json!("custom"));
+    // The kubelet's file has what no bundle has, and another order.
+    let file = json!({"architectures": [], "syscalls": [], "defaultErrnoRet": 1, "defaultAction": "SCMP_ACT_ERRNO"});
+    write(&node, "var/lib/kubelet/seccomp/other.json", &json!({"defaultAction": "SCMP_ACT_LOG"}));
+    write(&node, "var/lib/kubelet/seccomp/team/p.json", &file);
+    let profile = told_of(&bundle);
+    assert_eq!(profile["name"], json!("Localhost/team/p.json"));
+    assert_eq!(
+        (&profile["profile"], profile["digest"].as_str().map(str::len)),
+        (&bundle["linux"]["seccomp"], Some(64))
+    );
+    let names: Vec<_> = (0..3000).map(|number| format!("no_such_call_{number}")).collect();
+    bundle["linux"]["seccomp"]["syscalls"] = json!([{"names": names, "action": "SCMP_ACT_ALLOW"}]);
+    let long = told_of(&bundle);
+    assert_eq!(
+        (&long["profile"], long["digest"].as_str().map(str::len)),
+        (&Value::Null, Some(64)),
+        "too long for a record"
+    );
+    bundle["linux"].as_object_mut().unwrap().remove("seccomp");
+    assert_eq!(told_of(&bundle), json!({"name": "Unconfined"}));
+}
+
+#[test]
 fn a_cgroup_is_asked_for_once_and_only_if_it_is_a_containers_own() {
     let node = tempfile::tempdir().unwrap();
     write(&node, &format!("{TASK}/{ID}/config.json"), &of_a_pod());
@@ -274,7 +308,7 @@ fn a_cgroup_is_asked_for_once_and_only_if_it_is_a_containers_own() {
         bundles.behind(&record, &mut |record| told.push(record.to_vec()));
     }
     until_answered(&mut bundles, &mut told);
-    assert_eq!((told.len(), bundles.counts().containers()), (1, 1));
+    assert_eq!((told.len(), bundles.counts().containers()), (2, 1));
 }
 
 #[test]
