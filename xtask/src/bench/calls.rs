@@ -59,6 +59,7 @@ const fn about(load: Load) -> (&'static str, Option<Aim>, Option<f64>) {
         Load::OpenClose => ("open for reading and close", Some(Aim::Units(3.0)), Some(900.0)),
         Load::OpenWrite => ("open for writing and close (recorded)", None, None),
         Load::ForkExec => ("start a process and wait for it (recorded)", Some(Aim::Whole(1.04)), None),
+        Load::SharedObjects => ("start a process that loads 1,500 shared objects", Some(Aim::Whole(1.03)), None),
         Load::Connect => ("connect over loopback", Some(Aim::Whole(1.06)), None),
         Load::UdpSend => ("send a datagram over loopback", Some(Aim::Whole(1.15)), None),
         Load::Compile => ("compile a C file", Some(Aim::Whole(1.02)), None),

@@ -26,6 +26,8 @@ use super::{
 const DIRECTORY: &str = "/dev/shm";
 /// How long a batch should take: long against reading the clock, short against a time slice.
 const BATCH: Duration = Duration::from_millis(1);
+/// Shared objects that are loaded, copies of a small one.
+const LIBRARIES: usize = 1500;
 /// What is compiled.
 const SOURCE: &str = "#include <stdio.h>\n#include <stdlib.h>\n#include <string.h>\n#include <sys/socket.h>\n\
                       int main(int n, char **v) { for (int i = 0; i < n; i++) printf(\"%zu\\n\", strlen(v[i])); return 0; }\n";
@@ -47,6 +49,8 @@ pub(crate) enum Load {
     OpenWrite,
     /// Start a process that runs a program, and wait for it
     ForkExec,
+    /// The same with a program that loads 1,500 shared objects
+    SharedObjects,
     /// Connect to a port of this machine, accept it there, and close both ends
     Connect,
     /// Send a datagram to a port of this machine
@@ -97,6 +101,20 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             let status = Command::new("/bin/true").status()?;
             if status.success() { Ok(()) } else { bail!("/bin/true: {status}") }
         }),
+        Load::SharedObjects => {
+            let directory = tempfile::tempdir_in(DIRECTORY)?;
+            let library = format!("/lib/{}-linux-gnu/libdl.so.2", env::consts::ARCH);
+            let copy = |number: usize| -> Result<String> {
+                let path = directory.path().join(format!("{number}.so"));
+                fs::copy(&library, &path).with_context(|| library.clone())?;
+                Ok(path.display().to_string())
+            };
+            let libraries = (0..LIBRARIES).map(copy).collect::<Result<Vec<_>>>()?.join(":");
+            repeat(time, || {
+                let status = Command::new("/bin/true").env("LD_PRELOAD", &libraries).status()?;
+                if status.success() { Ok(()) } else { bail!("/bin/true: {status}") }
+            })
+        }
         Load::Connect => {
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
             let address = listener.local_addr()?;

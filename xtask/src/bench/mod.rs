@@ -66,6 +66,10 @@ enum Name {
     OpenWrite,
     /// Cost of a new process that runs a program, which is recorded
     ForkExec,
+    /// Cost of a new process whose program loads 1,500 shared objects
+    SharedObjects,
+    /// What drift and seccomp cost those who start programs: fork-exec and shared-objects
+    Detections,
     /// Cost of a connection over loopback
     Connect,
     /// Cost of sending a datagram over loopback
@@ -101,6 +105,8 @@ impl Name {
             Self::OpenClose => &[Load::OpenClose],
             Self::OpenWrite => &[Load::OpenWrite],
             Self::ForkExec => &[Load::ForkExec],
+            Self::SharedObjects => &[Load::SharedObjects],
+            Self::Detections => &[Load::ForkExec, Load::SharedObjects],
             Self::Connect => &[Load::Connect],
             Self::UdpSend => &[Load::UdpSend],
             Self::Compile => &[Load::Compile],
