@@ -203,7 +203,7 @@ fn boot(kernel: &Kernel, image: &Path) -> Result<String> {
     let console = fs::File::create(&log)?;
     let mut command = Command::new(QEMU);
     command
-        .args(["-accel", "tcg,thread=multi", "-cpu", "max", "-m", "1024", "-smp", "2"])
+        .args(["-accel", "tcg,thread=multi", "-cpu", "max", "-m", "1536", "-smp", "2"])
         .args(["-nodefaults", "-display", "none", "-serial", "stdio", "-no-reboot"])
         .args(["-append", "console=ttyS0 panic=-1 quiet", "-kernel"])
         .arg(&kernel.image)
