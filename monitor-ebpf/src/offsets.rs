@@ -24,6 +24,8 @@ pub enum Need {
     Overlay,
     /// Telling a copied-up image file from a new one.
     OverlayLower,
+    /// Telling which file a mapping shows that becomes code only afterwards.
+    Mapping,
     /// Login user ids.
     LoginUid,
     /// 32-bit entry on this architecture.
@@ -207,6 +209,13 @@ offsets! {
     }
     Nothing {
         ovl_entry_numlower = "ovl_entry.__numlower";
+    }
+    Mapping {
+        find_vma = "enum bpf_func_id:BPF_FUNC_find_vma";
+        vma_file = "vm_area_struct.vm_file";
+    }
+    Nothing {
+        backing_user_path = "backing_file.user_path";
     }
     LoginUid {
         task_loginuid = "task_struct.loginuid";

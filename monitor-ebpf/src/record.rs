@@ -124,6 +124,8 @@ records! {
     0x10a => SECCOMP_PROFILE, "seccomp_profile", SeccompProfileRecord;
     /// Time has passed, and somebody waited for that.
     0x10b => CLOCK, "clock", ClockRecord;
+    /// What a file holds that may have drifted.
+    0x110 => DIGEST, "digest", DigestRecord;
 }
 
 plain! {
@@ -282,8 +284,9 @@ plain! {
         pub file: FileFacts,
         /// Thread id before the exec: differs from `tid` when another thread than the leader called it.
         pub old_tid: u32,
-        /// Zero.
-        pub reserved: u32,
+        /// File type and permission bits of its standard input; zero where it has none, and in captures of agents that did
+        /// not tell.
+        pub stdin_mode: u32,
         /// Bytes of the path as given to the call, NUL included.
         pub filename_len: u16,
         /// Bytes of the interpreter's path, NUL included; zero unless a script was executed.
@@ -678,6 +681,39 @@ plain! {
         /// Common part; `ktime_ns` is the time.
         pub header: Header,
     }
+}
+
+plain! {
+    /// What a file holds that may have drifted, read by the agent. It stands in front of the record that tells of the file, or
+    /// behind it where reading took long. The header is that record's, but for kind, length and time.
+    pub struct DigestRecord {
+        /// Common part; `ktime_ns` is when it was read.
+        pub header: Header,
+        /// Inode number.
+        pub ino: u64,
+        /// Last change of the inode, nanoseconds since 1970: with device and inode number what makes the content one.
+        pub ctime_ns: u64,
+        /// Size in bytes.
+        pub size_bytes: u64,
+        /// Device number of the superblock.
+        pub dev: u32,
+        /// Bits of [`digest_flag`].
+        pub flags: u32,
+        /// SHA-256 of the content; zero where it was not read.
+        pub sha256: [u8; 32],
+    }
+}
+
+/// Bits of [`DigestRecord::flags`]. None: the file could not be read, or had changed.
+pub mod digest_flag {
+    /// The file was read, and had not changed.
+    pub const READ: u32 = 1;
+    /// The file is larger than what is read.
+    pub const TOO_LARGE: u32 = 1 << 1;
+    /// It is a copy of an image's file, and has the same content.
+    pub const SAME_AS_LOWER: u32 = 1 << 2;
+    /// It is a copy of an image's file, and has another content.
+    pub const DIFFERS_FROM_LOWER: u32 = 1 << 3;
 }
 
 #[cfg(test)]

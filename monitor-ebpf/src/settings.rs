@@ -70,6 +70,9 @@ pub mod plan_flag {
     pub const MESSAGE: u8 = 1 << 3;
     /// It maps a file: for [`Wanted::DRIFT`](super::Wanted::DRIFT) only code of a container's writable layer is sent.
     pub const MAPS: u8 = 1 << 4;
+    /// It makes code of a mapping, at the address in its first argument: for [`Wanted::DRIFT`](super::Wanted::DRIFT) as
+    /// [`MAPS`].
+    pub const PROTECTS: u8 = 1 << 5;
 }
 
 /// What is wanted: of calls, by number, how much of each. The agent changes it when rules change.

@@ -3,13 +3,17 @@
 use std::net::IpAddr;
 
 use crate::{
-    drift::{self, Drift},
+    drift::{
+        self, Drift,
+        policy::{Mode, Policy, Verdict},
+    },
     event::{
         Body, Event, EventType,
         call::Call,
         schema::{self, Category, Code},
     },
     pod_security::Breach,
+    proto::v1::Priority,
     seccomp::Violation,
     state::{
         State,
@@ -50,6 +54,8 @@ pub struct Context<'a> {
     pub container: Option<&'a Container>,
     /// What the drift detection says.
     pub drift: Option<Drift<'a>>,
+    /// What the drift policy says of that.
+    pub verdict: Option<Verdict<'a>>,
     /// What the seccomp detection says.
     pub violation: Option<&'a Violation>,
     /// What the check of the pod says.
@@ -65,6 +71,21 @@ impl<'a> Context<'a> {
             Evidence::Breach(_) => EventType::POD_SECURITY,
         };
         Some(Self::of_type(state, event, number, event_type, evidence))
+    }
+
+    /// Lets the drift policy decide: what it lets pass is none.
+    pub fn judge(&mut self, policy: &'a Policy) {
+        let Some(drift) = self.drift else { return };
+        self.verdict = policy.judge(self, &drift);
+        self.drift = self.drift.filter(|_| self.verdict.is_some());
+    }
+
+    /// How urgent the finding of a rule is: drift that is only observed is informational.
+    pub fn priority(&self, rule: Priority) -> Priority {
+        match self.verdict {
+            Some(Verdict { mode: Mode::Observe, .. }) => rule.max(Priority::Informational),
+            _ => rule,
+        }
     }
 
     /// The same for whoever counts calls: one that a filter judged is a call whatever the verdict.
@@ -95,7 +116,8 @@ impl<'a> Context<'a> {
         let container = state.containers.get(event.header.cgroup_id);
         // A container's first process may drift, too, but that is another event.
         let drift = breach.is_none().then(|| drift::detect(state, event)).flatten();
-        Self { state, event, number, event_type, thread, descriptor, container, drift, violation, breach }
+        let verdict = None;
+        Self { state, event, number, event_type, thread, descriptor, container, drift, verdict, violation, breach }
     }
 
     /// When it happened, nanoseconds since 1970.

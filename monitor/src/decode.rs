@@ -6,10 +6,10 @@
 use monitor_ebpf::{
     for_each_record,
     record::{
-        CallRecord, CallsMadeRecord, CgroupAttachRecord, CgroupRecord, ClockRecord, ContainerRecord, EndRecord,
-        ExecRecord, ExitRecord, ForkRecord, GroupRecord, Header, Kind, LossRecord, MAX_RECORD_BYTES, RulesRecord,
-        SeccompCallRecord, SeccompFilterRecord, SeccompProfileRecord, SessionRecord, SigsysRecord, SocketFacts,
-        TaskRecord, UserRecord,
+        CallRecord, CallsMadeRecord, CgroupAttachRecord, CgroupRecord, ClockRecord, ContainerRecord, DigestRecord,
+        EndRecord, ExecRecord, ExitRecord, ForkRecord, GroupRecord, Header, Kind, LossRecord, MAX_RECORD_BYTES,
+        RulesRecord, SeccompCallRecord, SeccompFilterRecord, SeccompProfileRecord, SessionRecord, SigsysRecord,
+        SocketFacts, TaskRecord, UserRecord,
     },
 };
 use thiserror::Error;
@@ -161,7 +161,7 @@ macro_rules! fixed_only {
 
 fixed_only! {
     ForkRecord => Fork, ExitRecord => Exit, CgroupAttachRecord => CgroupAttach, SigsysRecord => Sigsys,
-    SeccompCallRecord => SeccompCall, CallsMadeRecord => CallsMade, LossRecord => Loss, EndRecord => End, RulesRecord => Rules,
+    SeccompCallRecord => SeccompCall, CallsMadeRecord => CallsMade, DigestRecord => Digest, LossRecord => Loss, EndRecord => End, RulesRecord => Rules,
     ClockRecord => Clock
 }
 
@@ -170,6 +170,7 @@ impl<'a> IntoBody<'a> for ExecRecord {
         Body::Exec(Exec {
             task: self.task,
             file: self.file,
+            stdin_mode: self.stdin_mode,
             filename: pieces.string(self.filename_len),
             interpreter: pieces.string(self.interpreter_len),
             arguments: pieces.take(self.arguments_len),

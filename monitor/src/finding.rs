@@ -291,6 +291,7 @@ mod tests {
                 "file": {
                     "path": "/tmp/x", "inode": 7, "device": 8, "size_bytes": 9, "mode": 0o100_755,
                     "modified_time_unix_nano": 10, "changed_time_unix_nano": 11, "layer": "upper",
+                    "sha256": "e3b0", "sha256_missing": "",
                 },
                 "writer": {
                     "process": {
@@ -298,8 +299,9 @@ mod tests {
                         "executable": "/tmp/cp", "arguments": ["cp"], "working_directory": "/", "uid": 1000,
                         "ancestors": [],
                     },
-                    "time_unix_nano": 12, "path": "/tmp/x",
+                    "time_unix_nano": 12, "path": "/tmp/x", "connections": [],
                 },
+                "mode": "alert", "policy_rule": "",
             },
         });
         assert_eq!(json(&sample::drift(1)), expected);

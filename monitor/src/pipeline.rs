@@ -10,6 +10,7 @@ use monitor_ebpf::record::{ExitRecord, LossRecord};
 use crate::{
     context::{self, Context, Evidence},
     decode::decode,
+    drift::policy::Policy,
     event::{Body, Event, EventType, syscall::Syscall},
     pod_security,
     proto::v1::{Finding, Priority},
@@ -88,6 +89,8 @@ pub struct Pipeline {
     reporter: Reporter,
     summary: Summary,
     redactor: Option<Redactor>,
+    /// What is made of drift.
+    drift: Policy,
     /// Room for the parameters of the call at hand.
     room: Room,
     /// The rules that the records told of last, which a replay need not have.
@@ -117,6 +120,7 @@ impl Pipeline {
             reporter: Reporter::new(mode, now),
             summary: Summary::default(),
             redactor: Redactor::builtin(),
+            drift: Policy::default(),
             room: Room::default(),
             rules_digest: None,
             is_wanted: true,
@@ -139,6 +143,11 @@ impl Pipeline {
     /// When a finding is to be given out for which time has to pass, on the records' clock. A record of that time does it.
     pub fn waits_until_ns(&self) -> Option<u64> {
         self.windows.next_end_ns()
+    }
+
+    /// Decides by this policy what is made of drift.
+    pub fn set_drift_policy(&mut self, policy: Policy) {
+        self.drift = policy;
     }
 
     /// Times the rules on some of the events by this clock, in nanoseconds.
@@ -349,14 +358,15 @@ impl Pipeline {
 
     /// What rules find, without numbers.
     fn find(&mut self, event: &Event<'_>, number: u64, evidence: Evidence<'_>, each: &mut dyn FnMut(Finding)) {
-        let Some(context) = Context::new(&self.state, event, number, evidence) else { return };
+        let Some(mut context) = Context::new(&self.state, event, number, evidence) else { return };
         if !self.is_wanted {
             return;
         }
+        context.judge(&self.drift);
         let Selection { rules, filter, min_priority } = &mut self.selection;
         let (reporter, redactor) = (&self.reporter, &self.redactor);
         let on_match = |rule: &Rule| {
-            let urgent = rule.priority as i32 <= *min_priority as i32;
+            let urgent = context.priority(rule.priority).at_least(*min_priority);
             if urgent && filter.as_mut().is_none_or(|filter| filter.matches(context.event_type, &context)) {
                 let mut finding = reporter.report(&context, rule);
                 if let Some(redactor) = redactor {

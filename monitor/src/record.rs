@@ -2,8 +2,9 @@
 //! with the rest.
 
 use monitor_ebpf::record::{
-    ABI_VERSION, CallsMadeRecord, CgroupRecord, ClockRecord, ContainerRecord, EndRecord, GroupRecord, Header, Kind,
-    LossRecord, RulesRecord, SeccompProfileRecord, SessionRecord, TaskRecord, UserRecord, header_flag,
+    ABI_VERSION, CallsMadeRecord, CgroupRecord, ClockRecord, ContainerRecord, DigestRecord, EndRecord, FileFacts,
+    GroupRecord, Header, Kind, LossRecord, RulesRecord, SeccompProfileRecord, SessionRecord, TaskRecord, UserRecord,
+    header_flag,
 };
 use monitor_ebpf::settings::Made;
 use zerocopy::{FromZeros as _, Immutable, IntoBytes};
@@ -140,6 +141,13 @@ pub fn seccomp_profile(ktime_ns: u64, cgroup_id: u64, document: &[u8]) -> Vec<u8
 /// It is this late.
 pub fn clock(ktime_ns: u64) -> Vec<u8> {
     assemble(ClockRecord { header: header(Kind::CLOCK, ktime_ns) }, &[])
+}
+
+/// What a file holds. `teller` is the header of the record that tells of it.
+pub fn digest(ktime_ns: u64, teller: &Header, file: &FileFacts, flags: u32, sha256: [u8; 32]) -> Vec<u8> {
+    let header = Header { kind: Kind::DIGEST, flags: 0, ktime_ns, ..*teller };
+    let FileFacts { ino, ctime_ns, size_bytes, dev, .. } = *file;
+    assemble(DigestRecord { header, ino, ctime_ns, size_bytes, dev, flags, sha256 }, &[])
 }
 
 fn header(kind: Kind, ktime_ns: u64) -> Header {
@@ -367,6 +375,7 @@ pub(crate) mod builder {
             user(12, 1, 2, [b"daemon", b"/usr/sbin", b"/usr/sbin/nologin"]),
             group(13, 2, b"daemon"),
             container(12, 9, br#"{"container":{"id":"3ad7b26ded6d"}}"#),
+            digest(14, &of(Kind::EXEC, 7), &FileFacts::NONE, 1, [7; 32]),
         ];
         assert_eq!(all.len(), Kind::ALL.len(), "one record of each kind");
         all

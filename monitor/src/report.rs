@@ -4,8 +4,8 @@ use uuid::Uuid;
 
 use crate::{
     context::Context,
-    drift,
-    event::{field::errno_name, path::RawPath},
+    drift::{self, Drift},
+    event::field::errno_name,
     proto::v1::{self as proto, finding::Detail},
     rules::Rule,
     seccomp::Violation,
@@ -77,7 +77,7 @@ impl Reporter {
             time_unix_nano: time,
             observed_time_unix_nano: 0,
             kind: kind.into(),
-            priority: rule.priority.into(),
+            priority: context.priority(rule.priority).into(),
             rule: rule.name.clone(),
             message: rendered.message,
             output_fields: rendered.output_fields,
@@ -119,20 +119,20 @@ fn arguments(image: &Image) -> Vec<String> {
 }
 
 fn process(state: &State, thread: &Thread, tid: u32) -> proto::Process {
-    let ancestors = state
-        .threads
-        .ancestors(thread)
-        .take(MAX_ANCESTORS)
-        .map(|ancestor| proto::Ancestor {
-            pid: id(ancestor.key.tid),
-            name: text(ancestor.image.comm()),
-            executable: text(&ancestor.image.executable),
-            arguments: arguments(&ancestor.image),
-        })
-        .collect();
+    let ancestors =
+        state.threads.ancestors(thread).take(MAX_ANCESTORS).map(|thread| ancestor(thread.key, &thread.image)).collect();
     let key = ThreadKey { tid: thread.pid, ..thread.key };
     let who = Who { key, vpid: thread.task.vpid, uid: thread.uid };
     proto::Process { tid, ancestors, ..image_of(state, &who, &thread.image) }
+}
+
+fn ancestor(key: ThreadKey, image: &Image) -> proto::Ancestor {
+    proto::Ancestor {
+        pid: id(key.tid),
+        name: text(image.comm()),
+        executable: text(&image.executable),
+        arguments: arguments(image),
+    }
 }
 
 /// Identity of a process, for one that may not exist any more.
@@ -188,14 +188,17 @@ fn detail(context: &Context<'_>) -> Option<Detail> {
     let drift = context.drift?;
     Some(Detail::Drift(proto::Drift {
         kind: drift.kind.into(),
-        file: Some(file(drift.file, drift.path)),
+        file: Some(file(&drift)),
         writer: drift.writer.map(|writer| self::writer(context.state, writer)),
+        mode: context.verdict.map(|verdict| verdict.mode.name()).unwrap_or_default().to_owned(),
+        policy_rule: context.verdict.and_then(|verdict| verdict.rule).unwrap_or_default().to_owned(),
     }))
 }
 
-fn file(facts: &monitor_ebpf::record::FileFacts, path: RawPath<'_>) -> proto::File {
+fn file(drift: &Drift<'_>) -> proto::File {
+    let facts = drift.file;
     proto::File {
-        path: text(&path.to_absolute()),
+        path: text(&drift.path.to_absolute()),
         inode: facts.ino,
         device: facts.dev,
         size_bytes: facts.size_bytes,
@@ -203,15 +206,22 @@ fn file(facts: &monitor_ebpf::record::FileFacts, path: RawPath<'_>) -> proto::Fi
         modified_time_unix_nano: facts.mtime_ns,
         changed_time_unix_nano: facts.ctime_ns,
         layer: drift::layer(facts).unwrap_or_default().to_owned(),
+        sha256: drift.sha256().map(drift::hexadecimal).unwrap_or_default(),
+        sha256_missing: drift.sha256_missing().to_owned(),
     }
 }
 
 fn writer(state: &State, writer: &Writer) -> proto::Writer {
     let who = Who { key: writer.process, vpid: writer.vpid, uid: writer.uid };
     proto::Writer {
-        process: Some(proto::Process { name: text(&writer.comm), ..image_of(state, &who, &writer.image) }),
+        process: Some(proto::Process {
+            name: text(&writer.comm),
+            ancestors: writer.ancestors.iter().map(|(key, image)| ancestor(*key, image)).collect(),
+            ..image_of(state, &who, &writer.image)
+        }),
         time_unix_nano: state.unix_ns(writer.ktime_ns),
         path: text(&writer.path),
+        connections: writer.connections.iter().map(|ends| text(&ends.text())).collect(),
     }
 }
 

@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// How long an agent may take to be ready, and a finding to arrive. Generous: many tests share few cores.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// How long an agent may take to end after SIGTERM.
 pub const GRACE: Duration = Duration::from_secs(2);

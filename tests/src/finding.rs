@@ -167,12 +167,25 @@ fn drift(drift: &v1::Drift) -> Value {
             "modified_time_unix_nano": file.modified_time_unix_nano,
             "changed_time_unix_nano": file.changed_time_unix_nano,
             "layer": file.layer,
+            "sha256": file.sha256,
+            "sha256_missing": file.sha256_missing,
         })
     });
     let writer = drift.writer.as_ref().map(|writer| {
-        json!({"process": writer.process.as_ref().map(process), "time_unix_nano": writer.time_unix_nano, "path": writer.path})
+        json!({
+            "process": writer.process.as_ref().map(process),
+            "time_unix_nano": writer.time_unix_nano,
+            "path": writer.path,
+            "connections": writer.connections,
+        })
     });
-    json!({"kind": word(drift.kind().as_str_name(), "DRIFT_KIND_"), "file": file, "writer": writer})
+    json!({
+        "kind": word(drift.kind().as_str_name(), "DRIFT_KIND_"),
+        "file": file,
+        "writer": writer,
+        "mode": drift.mode,
+        "policy_rule": drift.policy_rule,
+    })
 }
 
 fn seccomp(seccomp: &v1::SeccompViolation) -> Value {

@@ -16,6 +16,7 @@ use std::{
 use monitor::{
     capture::Reader,
     decode::decode,
+    drift::policy::Policy,
     event::{
         Body, EventType,
         field::{Argument, Brackets, Field, Fields},
@@ -28,7 +29,9 @@ use monitor::{
     record,
     report::Mode,
     rules::{
-        self, AppendOutput, Condition, Options, RuleSet, Source, Supply, diagnostic::Diagnostic, reference::Reference,
+        self, AppendOutput, Condition, Options, RuleSet, Source, Supply,
+        diagnostic::{Diagnostic, Text},
+        reference::Reference,
     },
     scap,
     seccomp::{
@@ -75,13 +78,26 @@ targets!(
     subscribe,
     spool,
     config,
-    bundle
+    bundle,
+    drift_policy,
 );
 
 /// One record from the kernel or a capture.
 pub fn record(bytes: &[u8]) {
     if let Ok(event) = decode(bytes) {
         assert_eq!(event.header.len as usize, bytes.len(), "a record is taken as a whole or not at all");
+    }
+}
+
+/// A drift policy: what is taken has no error, and what is refused says where.
+pub fn drift_policy(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes).into_owned();
+    match Policy::parse(Text { name: "policy".into(), text }) {
+        Ok((_, diagnostics)) => assert!(!diagnostics.iter().any(Diagnostic::is_error)),
+        Err(diagnostics) => {
+            assert!(diagnostics.iter().any(Diagnostic::is_error), "it is not said why");
+            diagnostics.iter().for_each(points_into_its_text);
+        }
     }
 }
 

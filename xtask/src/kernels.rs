@@ -18,13 +18,13 @@ use crate::{cmd::Cmd, image::program, repository, test};
 /// Series whose newest kernel is tried.
 const SERIES: &[&str] = &["6.1", "6.12"];
 /// Test binaries that run inside: those that need nothing but a kernel.
-pub(crate) const TESTS: &[&str] = &["budget", "calls", "oracle"];
+pub(crate) const TESTS: &[&str] = &["budget", "calls", "layers", "oracle"];
 /// How long a guest may take: an emulated processor is some twenty times slower.
 const PATIENCE: Duration = Duration::from_mins(6);
 const BUSYBOX: &str = "/bin/busybox";
 const QEMU: &str = "qemu-system-x86_64";
 const APPLETS: &[&str] =
-    &["sh", "mount", "mkdir", "ifconfig", "insmod", "timeout", "poweroff", "echo", "uname", "cat", "sleep"];
+    &["sh", "mount", "mkdir", "chroot", "ifconfig", "insmod", "timeout", "poweroff", "echo", "uname", "cat", "sleep"];
 
 /// What the guest does.
 const INIT: &str = "\

@@ -1,11 +1,18 @@
 //! What the kernel knows of a file: times, owner, and on an overlay the layer it comes from.
 
+use core::ffi::c_void;
+
+use aya_ebpf::helpers::generated::bpf_find_vma;
 use monitor_ebpf::{
     offsets::MISSING,
     record::{FileFacts, file_flag},
 };
 
-use super::{globals::offset, read::probed, tail::Path};
+use super::{
+    globals::offset,
+    read::{Typed, probed, typed},
+    tail::Path,
+};
 
 /// `OVERLAYFS_SUPER_MAGIC`
 pub const OVERLAY_MAGIC: u32 = 0x794c_7630;
@@ -20,10 +27,16 @@ const MEMFD_PREFIX_MASK: u64 = 0xffff_ffff_ffff;
 /// Facts of the file behind a `struct file *`; all zero for a null pointer.
 #[inline(always)]
 pub fn facts(file: u64) -> FileFacts {
-    if file == 0 {
+    if file == 0 { FileFacts::NONE } else { facts_at(path(file)) }
+}
+
+/// Facts of the file at a place; all zero where there is none.
+#[inline(always)]
+pub fn facts_at(place: Path) -> FileFacts {
+    let dentry = place.dentry;
+    if dentry == 0 {
         return FileFacts::NONE;
     }
-    let dentry = path(file).dentry;
     // Through the dentry, not `f_inode`: before 6.5 the latter is the lower file system's inode for a mapped overlay file.
     let inode: u64 = probed(dentry, offset!(dentry_inode));
     let sb: u64 = probed(inode, offset!(inode_sb));
@@ -41,6 +54,81 @@ pub fn facts(file: u64) -> FileFacts {
         uid: probed(inode, offset!(inode_uid)),
         flags: links(dentry, nlink) | if fs_magic == OVERLAY_MAGIC { layer(inode) } else { 0 },
     }
+}
+
+/// The file that is mapped at an address of the running task, as the task opened it.
+///
+/// # Safety
+/// `current` must be the running task.
+#[inline(always)]
+pub unsafe fn mapped(current: Typed, address: u64) -> Path {
+    if offset!(find_vma) == MISSING || offset!(vma_file) == MISSING {
+        return Path::NONE;
+    }
+    let mut file = 0_u64;
+    // SAFETY: the caller's promise; the helper calls back before it returns, with the pointer that it is given.
+    unsafe {
+        bpf_find_vma(current.cast_mut().cast(), address, see_mapping as *mut c_void, (&raw mut file).cast(), 0);
+    }
+    if file == 0 {
+        return Path::NONE;
+    }
+    // An overlay maps the layer's file in place of its own, and the overlay's path stands behind that (6.8 and newer). Which
+    // files have one no flag says that stays the same: what leads to an overlay is such a path.
+    if offset!(backing_user_path) != MISSING {
+        let place = Path::at(file + u64::from(offset!(backing_user_path)));
+        let inode: u64 = probed(place.dentry, offset!(dentry_inode));
+        if probed::<u64>(probed(inode, offset!(inode_sb)), offset!(sb_magic)) as u32 == OVERLAY_MAGIC {
+            return place;
+        }
+    }
+    path(file)
+}
+
+/// Notes the file of a mapping.
+unsafe extern "C" fn see_mapping(_task: *mut c_void, mapping: *mut c_void, file: *mut c_void) -> i64 {
+    let seen: u64 = probed(mapping as u64, offset!(vma_file));
+    // SAFETY: `mapped` gave the pointer to a word of its own.
+    unsafe { *file.cast::<u64>() = seen };
+    0
+}
+
+/// Device of the file system that a task has as its root.
+///
+/// # Safety
+/// `task` must be a pointer that the verifier holds for a task.
+#[inline(always)]
+pub unsafe fn root_device(task: Typed) -> u32 {
+    // SAFETY: the caller's promise.
+    let fs: u64 = unsafe { typed(task, offset!(task_fs)) };
+    let inode: u64 = probed(Path::at(fs + u64::from(offset!(fs_root))).dentry, offset!(dentry_inode));
+    probed(probed::<u64>(inode, offset!(inode_sb)), offset!(sb_dev))
+}
+
+/// Type and permission bits of a task's standard input; 0 where it has none.
+///
+/// # Safety
+/// As for [`root_device`].
+#[inline(always)]
+pub unsafe fn stdin_mode(task: Typed) -> u32 {
+    // SAFETY: the caller's promise.
+    let file = unsafe { descriptor(task, 0) };
+    let inode: u64 = if file == 0 { 0 } else { probed(path(file).dentry, offset!(dentry_inode)) };
+    if inode == 0 { 0 } else { u32::from(probed::<u16>(inode, offset!(inode_mode))) }
+}
+
+/// The `struct file *` behind a descriptor of a task, 0 if there is none.
+///
+/// # Safety
+/// As for [`root_device`].
+#[inline(always)]
+pub unsafe fn descriptor(task: Typed, fd: u32) -> u64 {
+    // SAFETY: the caller's promise.
+    let fdt: u64 = unsafe { typed::<Typed>(typed(task, offset!(task_files)), offset!(files_fdt)) } as u64;
+    if fd >= probed::<u32>(fdt, offset!(fdt_max_fds)) {
+        return 0;
+    }
+    probed(probed::<u64>(fdt, offset!(fdt_fd)) + u64::from(fd) * 8, 0)
 }
 
 /// The path of a `struct file *`.

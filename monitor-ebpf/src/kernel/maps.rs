@@ -76,6 +76,11 @@ pub static FILTER_GENERATIONS: LruHashMap<u64, u64> = LruHashMap::with_max_entri
 #[btf_map]
 pub static ENTERED: TaskStorage<u64> = TaskStorage::new();
 
+/// Opens for reading that a program may still make before nobody takes them for a script's any more, see
+/// [`super::script`]. Only tasks that run a program of an overlay have an entry.
+#[btf_map]
+pub static SCRIPT_OPENS: TaskStorage<u64> = TaskStorage::new();
+
 /// Bits of [`ENTERED`].
 pub mod entered {
     /// The task's calls have been watched since before the current one.
@@ -116,9 +121,25 @@ impl<T> TaskStorage<T> {
     #[inline(always)]
     pub unsafe fn entry(&self, task: *mut task_struct) -> Option<*mut T> {
         const CREATE: u64 = 1;
+        // SAFETY: the caller's promise.
+        unsafe { self.find(task, CREATE) }
+    }
+
+    /// The task's entry, if it has one.
+    ///
+    /// # Safety
+    /// As for [`TaskStorage::entry`].
+    #[inline(always)]
+    pub unsafe fn get(&self, task: *mut task_struct) -> Option<*mut T> {
+        // SAFETY: the caller's promise.
+        unsafe { self.find(task, 0) }
+    }
+
+    #[inline(always)]
+    unsafe fn find(&self, task: *mut task_struct, flags: u64) -> Option<*mut T> {
         // SAFETY: the map pointer is this map, the task is the caller's promise.
         let entry = unsafe {
-            bpf_task_storage_get(ptr::from_ref(self).cast_mut().cast::<c_void>(), task, ptr::null_mut(), CREATE)
+            bpf_task_storage_get(ptr::from_ref(self).cast_mut().cast::<c_void>(), task, ptr::null_mut(), flags)
         };
         (!entry.is_null()).then_some(entry.cast())
     }

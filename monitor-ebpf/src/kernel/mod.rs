@@ -5,6 +5,7 @@ pub mod globals;
 pub mod layouts;
 pub mod maps;
 pub mod read;
+pub mod script;
 pub mod socket;
 pub mod tail;
 pub mod task;

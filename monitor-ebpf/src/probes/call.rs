@@ -18,7 +18,7 @@ use crate::{
         globals::{SETTINGS, offset, setting},
         maps::{CALL_SCRATCH, Scratch},
         read::{Typed, probed, typed},
-        socket,
+        script, socket,
         tail::{Path, Tail},
         task,
     },
@@ -67,12 +67,19 @@ fn try_sys_exit_call(ctx: &BtfTracePointContext) -> Option<()> {
         (*record).nr = nr as i32;
         (*record).cpu = bpf_get_smp_processor_id() as u16;
         (*record).reserved = [0; 3];
-        if !is_due(record, plan, is_for_drift) {
+        if !is_due(record, plan, is_for_drift, current) {
             return None;
         }
         let file = open_file(record, plan, current);
-        (*record).file = file::facts(file);
-        if is_for_drift && !is_watched(record, plan) {
+        let place = if flag(plan, plan_flag::PROTECTS) {
+            file::mapped(current, argument(record, 0))
+        } else if file == 0 {
+            Path::NONE
+        } else {
+            file::path(file)
+        };
+        (*record).file = file::facts_at(place);
+        if is_for_drift && !is_watched(record, plan, current) {
             return None;
         }
         (*record).socket_len = 0;
@@ -89,7 +96,7 @@ fn try_sys_exit_call(ctx: &BtfTracePointContext) -> Option<()> {
         }
         (*record).header = task::header::<CallRecord>(Kind::CALL, 0, current);
         (*record).comm = task::comm(current);
-        let tail = write_tail(scratch, plan, current, file);
+        let tail = write_tail(scratch, plan, current, file, place);
         (*record).header.flags |= tail.flags();
         emit::variable(Kind::CALL, scratch, tail.len(), Urgency::Normal);
     }
@@ -101,7 +108,7 @@ fn try_sys_exit_call(ctx: &BtfTracePointContext) -> Option<()> {
 /// # Safety
 /// `scratch` must hold the record's fixed part; `current` must be the running task.
 #[inline(always)]
-unsafe fn write_tail(scratch: *mut Scratch, plan: *const Plan, current: Typed, file: u64) -> Tail {
+unsafe fn write_tail(scratch: *mut Scratch, plan: *const Plan, current: Typed, file: u64, place: Path) -> Tail {
     let record = scratch.cast::<CallRecord>();
     // SAFETY: the caller's promise.
     unsafe {
@@ -115,7 +122,7 @@ unsafe fn write_tail(scratch: *mut Scratch, plan: *const Plan, current: Typed, f
         (*record).structure_len = structure(tail, record, plan, file);
         let fs = typed::<u64>(current, offset!(task_fs));
         let root = Path::at(fs + u64::from(offset!(fs_root)));
-        let place = if file == 0 || (*record).socket_len != 0 { Path::NONE } else { file::path(file) };
+        let place = if (*record).socket_len == 0 { place } else { Path::NONE };
         (*record).path_len = tail.path(place, root);
         let place = directory(record, (*plan).directories[0], is_first_relative, current, fs);
         (*record).directory_len[0] = tail.directory(place, root);
@@ -152,8 +159,8 @@ unsafe fn argument(record: *const CallRecord, index: u8) -> u64 {
 
 /// What arguments and result say already, before any memory is read.
 #[inline(always)]
-unsafe fn is_due(record: *const CallRecord, plan: *const Plan, is_for_drift: bool) -> bool {
-    // SAFETY: the caller's record and plan.
+unsafe fn is_due(record: *const CallRecord, plan: *const Plan, is_for_drift: bool, current: Typed) -> bool {
+    // SAFETY: the caller's record and plan, and the running task.
     unsafe {
         let failed = (*record).ret < 0;
         if flag(plan, plan_flag::FAILED) && !failed {
@@ -165,8 +172,14 @@ unsafe fn is_due(record: *const CallRecord, plan: *const Plan, is_for_drift: boo
         if flag(plan, plan_flag::MAPS) {
             return argument(record, 2) & PROT_EXEC != 0 && argument(record, 3) & MAP_ANONYMOUS == 0;
         }
+        if flag(plan, plan_flag::PROTECTS) {
+            return !failed && argument(record, 2) & PROT_EXEC != 0;
+        }
         let flags = (*plan).open_flags;
-        !failed && (flags == Plan::ABSENT || argument(record, flags) & (O_ACCMODE | O_TRUNC) != 0)
+        if failed {
+            return false;
+        }
+        flags == Plan::ABSENT || argument(record, flags) & (O_ACCMODE | O_TRUNC) != 0 || script::is_awaited(current)
     }
 }
 
@@ -177,7 +190,7 @@ unsafe fn open_file(record: *mut CallRecord, plan: *const Plan, current: Typed) 
     unsafe {
         let index = (*plan).descriptor;
         let fd = if index == Plan::ABSENT { -1 } else { argument(record, index) as i32 };
-        let file = if fd < 0 { 0 } else { descriptor(current, fd as u32) };
+        let file = if fd < 0 { 0 } else { file::descriptor(current, fd as u32) };
         (*record).fd = if fd < 0 { -1 } else { fd };
         (*record).open_flags = probed(file, offset!(file_flags));
         (*record).open_mode = probed(file, offset!(file_mode));
@@ -185,19 +198,30 @@ unsafe fn open_file(record: *mut CallRecord, plan: *const Plan, current: Typed) 
     }
 }
 
-/// Whether a file that was opened may become a program that its container's image does not have, or code that is mapped
-/// is such a one.
+/// Whether a file that was opened may become a program that its container's image does not have, or is perhaps a script that
+/// it does not have, or code that is mapped is such a one.
 #[inline(always)]
-unsafe fn is_watched(record: *const CallRecord, plan: *const Plan) -> bool {
-    // SAFETY: the caller's record.
+unsafe fn is_watched(record: *const CallRecord, plan: *const Plan, current: Typed) -> bool {
+    // SAFETY: the caller's record, and the running task.
     unsafe {
-        if flag(plan, plan_flag::MAPS) {
-            return (*record).file.flags & file_flag::OVERLAY_UPPER != 0;
+        let file = &raw const (*record).file;
+        let is_upper = (*file).flags & file_flag::OVERLAY_UPPER != 0;
+        if flag(plan, plan_flag::MAPS | plan_flag::PROTECTS) {
+            // An overlay that is not the task's root was mounted by whoever chose its lower layers.
+            return is_upper || ((*file).flags & file_flag::OVERLAY != 0 && (*file).dev != file::root_device(current));
         }
-        let magic = (*record).file.fs_magic;
-        (*record).open_mode & FMODE_WRITE != 0
-            && (magic == OVERLAY_MAGIC || magic == TMPFS_MAGIC)
-            && (*record).file.mode & S_IFMT == S_IFREG
+        if (*file).mode & S_IFMT != S_IFREG {
+            return false;
+        }
+        let magic = (*file).fs_magic;
+        if (*record).open_mode & FMODE_WRITE != 0 {
+            return magic == OVERLAY_MAGIC || magic == TMPFS_MAGIC;
+        }
+        let may_be_script = (is_upper || magic == TMPFS_MAGIC) && script::is_awaited(current);
+        if may_be_script {
+            script::count(current);
+        }
+        may_be_script
     }
 }
 
@@ -240,20 +264,6 @@ unsafe fn directory(record: *const CallRecord, index: u8, is_relative: bool, cur
         return Path::at(fs + u64::from(offset!(fs_pwd)));
     }
     // SAFETY: as above.
-    let file = if fd < 0 { 0 } else { unsafe { descriptor(current, fd as u32) } };
+    let file = if fd < 0 { 0 } else { unsafe { file::descriptor(current, fd as u32) } };
     if file == 0 { Path::NONE } else { file::path(file) }
-}
-
-/// The `struct file *` behind a descriptor of the running task, 0 if there is none.
-///
-/// # Safety
-/// `current` must be the running task.
-#[inline(always)]
-unsafe fn descriptor(current: Typed, fd: u32) -> u64 {
-    // SAFETY: the caller's promise.
-    let fdt: u64 = unsafe { typed::<Typed>(typed(current, offset!(task_files)), offset!(files_fdt)) } as u64;
-    if fd >= probed::<u32>(fdt, offset!(fdt_max_fds)) {
-        return 0;
-    }
-    probed(probed::<u64>(fdt, offset!(fdt_fd)) + u64::from(fd) * 8, 0)
 }

@@ -12,6 +12,7 @@ use crate::kernel::{
     globals::offset,
     maps::{EXEC_SCRATCH, WANTED},
     read::{Typed, typed},
+    script,
     tail::{Path, Tail},
     task,
 };
@@ -42,9 +43,13 @@ fn try_sched_process_exec(ctx: &BtfTracePointContext) -> Option<()> {
         (*record).task = task::facts(current);
         (*record).file = file::facts(file);
         (*record).old_tid = old_tid;
-        (*record).reserved = 0;
+        (*record).stdin_mode = file::stdin_mode(current);
         (*record).environment_len = 0;
         (*record).reserved2 = [0; 2];
+
+        if (*record).file.flags & file_flag::OVERLAY != 0 {
+            script::begin(current);
+        }
 
         let tail = Tail::behind::<ExecRecord>(scratch);
         let filename: u64 = typed(bprm, offset!(bprm_filename));

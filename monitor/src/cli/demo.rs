@@ -10,7 +10,7 @@ use super::{
     options::{FindingArgs, RuleArgs},
     replay,
 };
-use crate::capture::Reader;
+use crate::{capture::Reader, drift::policy::Policy};
 
 /// Made by this project on a container that copies a program and runs it, and calls what its seccomp profile denies.
 static CAPTURE: &[u8] = include_bytes!("../../demo/container.mcap");
@@ -32,7 +32,7 @@ pub(super) fn run(args: &Args) -> Result<Exit> {
          system calls that its seccomp profile denies. These are the findings:\n"
     );
     let mut capture = Capture::Records(Reader::new(Cursor::new(CAPTURE))?);
-    let replayed = replay::replay(&mut capture, selection, &ALWAYS, &args.findings, 0)?;
+    let replayed = replay::replay(&mut capture, selection, Policy::default(), &ALWAYS, &args.findings, 0)?;
     eprintln!(
         "\nNext:  sudo monitor run                watch this machine\n       \
          monitor tail                    follow a running agent over gRPC\n       \

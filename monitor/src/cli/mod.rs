@@ -6,6 +6,7 @@ mod account;
 mod capture;
 mod check;
 mod demo;
+mod drift;
 mod live;
 mod options;
 mod record;
@@ -50,6 +51,8 @@ enum Command {
     Record(record::Args),
     /// Check rules and look into them; needs no privileges
     Rules(rules::Args),
+    /// Check drift policies, make them from what is seen, and explain findings of drift
+    Drift(drift::Args),
     /// Check and compare seccomp profiles, try them on captures or on what runs, make them from what was seen
     Seccomp(seccomp::Args),
     /// Follow the findings of a running agent over gRPC
@@ -99,6 +102,7 @@ impl Cli {
             Command::Replay(args) => replay::run(&args),
             Command::Record(args) => record::run(&args),
             Command::Rules(args) => rules::run(&args),
+            Command::Drift(args) => drift::run(&args),
             Command::Seccomp(args) => seccomp::run(&args),
             Command::Tail(args) => tail::run(args),
             Command::Sink(args) => sink::run(&args),

@@ -15,9 +15,11 @@ use jiff::Timestamp;
 use super::{
     Exit,
     capture::{ALWAYS, Capture},
+    drift::PolicyArgs,
     options::{self, FindingArgs, RuleArgs},
 };
 use crate::{
+    drift::policy::Policy,
     output::{queue::Direct, stdout::Colour},
     pipeline::{Pipeline, Selection, Summary},
     proto::v1::Finding,
@@ -48,6 +50,8 @@ pub(super) struct Args {
     to: Option<u64>,
     #[command(flatten)]
     rules: RuleArgs,
+    #[command(flatten)]
+    drift: PolicyArgs,
     #[command(flatten)]
     findings: FindingArgs,
 }
@@ -81,12 +85,13 @@ fn unix_ns(text: &str) -> Result<u64, String> {
 pub(super) fn run(args: &Args) -> Result<Exit> {
     let mut exit = Exit::Done;
     let times = args.times()?;
+    let policy = args.drift.load()?;
     for path in &args.captures {
         let name = path.display();
         let selection = args.findings.selection(args.rules.for_format(args.findings.format()).load()?)?;
         let size = std::fs::metadata(path).with_context(|| format!("cannot open {name}"))?.len();
         let replayed = match Capture::open(path) {
-            Ok(mut capture) => replay(&mut capture, selection, &times, &args.findings, size)?,
+            Ok(mut capture) => replay(&mut capture, selection, policy.clone(), &times, &args.findings, size)?,
             Err(SourceError::Io(error)) => return Err(error).with_context(|| format!("cannot open {name}")),
             Err(error) => Replayed { failed: false, damage: Some(error) },
         };
@@ -157,6 +162,7 @@ impl Printed<'_> {
 pub(super) fn replay(
     capture: &mut Capture,
     selection: Selection,
+    policy: Policy,
     times: &RangeInclusive<u64>,
     args: &FindingArgs,
     size: u64,
@@ -165,6 +171,7 @@ pub(super) fn replay(
     // The clock is never asked in a replay.
     let mut pipeline = Pipeline::new(selection, Mode::Replay, || 0);
     pipeline.set_seccomp_window(args.seccomp_window_ns());
+    pipeline.set_drift_policy(policy);
     let out = Direct::new(args.format(), Colour::of_stdout(), io::stdout().lock());
     let mut printed = Printed { out, args, found: 0, by_rule: BTreeMap::new(), failed: false, broken: None };
     let progress = progress(size);

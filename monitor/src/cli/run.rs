@@ -12,6 +12,7 @@ use std::{
 
 use super::{
     Exit,
+    drift::PolicyArgs,
     live::{self, SensorArgs, Stop},
     options::{FindingArgs, RuleArgs},
     reload::{self, NewRules},
@@ -50,6 +51,8 @@ pub(super) struct Args {
     #[command(flatten)]
     rules: RuleArgs,
     #[command(flatten)]
+    drift: PolicyArgs,
+    #[command(flatten)]
     findings: FindingArgs,
     /// Also write every record to this capture
     #[arg(short = 'w', long = "write", value_name = "FILE")]
@@ -75,6 +78,7 @@ pub(super) fn run(args: Args) -> Result<Exit> {
         say(format!("monitor: note: {line}"));
     }
     let config = Config::load(args.config.as_deref())?;
+    let policy = args.drift.load_or(config.drift_policy.as_deref())?;
     let in_use = RulesInUse::new(&rules, digest);
     let settings = args.sensor.settings(Demand::of(&rules));
     let selection = args.findings.selection(rules)?;
@@ -106,6 +110,7 @@ pub(super) fn run(args: Args) -> Result<Exit> {
 
     let mut pipeline = Pipeline::new(selection, Mode::Live, realtime_ns);
     pipeline.set_redactor(config.redactor);
+    pipeline.set_drift_policy(policy);
     pipeline.time_rules(ktime_ns);
     pipeline.set_seccomp_window(args.findings.seccomp_window_ns());
     let mut flow = Flow {

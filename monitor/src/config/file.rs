@@ -13,6 +13,8 @@ use serde::Deserialize;
 pub struct File {
     /// Name of the cluster, for consumers.
     pub cluster_name: String,
+    /// File with the drift policy; empty for none.
+    pub drift_policy: PathBuf,
     /// What is hidden in findings.
     pub redaction: Redaction,
     /// Findings on the disk.

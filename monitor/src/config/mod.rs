@@ -99,6 +99,8 @@ impl ConfigError {
 pub struct Config {
     /// Name of the cluster, or empty.
     pub cluster_name: String,
+    /// File with the drift policy.
+    pub drift_policy: Option<PathBuf>,
     /// Hides secrets; `None` where nothing is hidden.
     pub redactor: Option<Redactor>,
     /// Where findings are kept.
@@ -152,7 +154,8 @@ impl Config {
             (serve.listen, ServerFiles { identity, client_ca_file: Some(serve.client_ca_file) })
         });
         let metrics = file.metrics.map(|metrics| metrics.listen);
-        Ok(Config { cluster_name: file.cluster_name, redactor, spool, sinks, serve, metrics })
+        let drift_policy = Some(file.drift_policy).filter(|path| !path.as_os_str().is_empty());
+        Ok(Config { cluster_name: file.cluster_name, drift_policy, redactor, spool, sinks, serve, metrics })
     }
 }
 

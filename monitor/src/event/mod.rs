@@ -16,8 +16,9 @@ mod table;
 pub mod value;
 
 use monitor_ebpf::record::{
-    CallsMadeRecord, CgroupAttachRecord, ClockRecord, EndRecord, ExitRecord, FileFacts, ForkRecord, Header, Kind,
-    LossRecord, RulesRecord, SeccompCallRecord, SeccompFilterRecord, SessionRecord, SigsysRecord, TaskFacts,
+    CallsMadeRecord, CgroupAttachRecord, ClockRecord, DigestRecord, EndRecord, ExitRecord, FileFacts, ForkRecord,
+    Header, Kind, LossRecord, RulesRecord, SeccompCallRecord, SeccompFilterRecord, SessionRecord, SigsysRecord,
+    TaskFacts,
 };
 use zerocopy::FromZeros as _;
 
@@ -88,6 +89,8 @@ pub enum Body<'a> {
     Session(Session<'a>),
     /// System calls that a cgroup's tasks made for the first time.
     CallsMade(CallsMadeRecord),
+    /// What a file holds.
+    Digest(DigestRecord),
     /// Records lost in the kernel.
     Loss(LossRecord),
     /// End of the stream.
@@ -121,6 +124,8 @@ pub struct Exec<'a> {
     pub task: TaskFacts,
     /// The program.
     pub file: FileFacts,
+    /// File type and permission bits of its standard input; 0 where that is not known.
+    pub stdin_mode: u32,
     /// Path as given to the call.
     pub filename: &'a [u8],
     /// Interpreter of a script, else empty.

@@ -66,8 +66,17 @@ pub(crate) fn drift(sequence: u64) -> Finding {
                 modified_time_unix_nano: 10,
                 changed_time_unix_nano: 11,
                 layer: "upper".to_owned(),
+                sha256: "e3b0".to_owned(),
+                sha256_missing: String::new(),
             }),
-            writer: Some(Writer { process: Some(process(4240, "cp")), time_unix_nano: 12, path: "/tmp/x".to_owned() }),
+            writer: Some(Writer {
+                process: Some(process(4240, "cp")),
+                time_unix_nano: 12,
+                path: "/tmp/x".to_owned(),
+                connections: Vec::new(),
+            }),
+            mode: "alert".to_owned(),
+            policy_rule: String::new(),
         })),
     }
 }

@@ -90,6 +90,8 @@ codes! {
     Profile = "SECCOMP_PROFILE", Error;
     /// Ours, not Falco's: a seccomp profile that a runtime takes, and that probably does not do what was meant.
     ProfileDoubt = "SECCOMP_PROFILE_DOUBT", Warning;
+    /// Ours, not Falco's: a drift policy that cannot be used.
+    DriftPolicy = "DRIFT_POLICY", Error;
 }
 
 /// One problem.

@@ -50,7 +50,7 @@ mod resolve;
 #[cfg(test)]
 mod tests;
 mod text;
-mod yaml;
+pub(crate) mod yaml;
 
 use std::{ops::ControlFlow, sync::Arc};
 

@@ -21,14 +21,14 @@ const MAX_COPIED: usize = 100_000;
 
 /// A node.
 #[derive(Clone, Debug)]
-pub(super) struct Node {
-    pub(super) value: Value,
-    pub(super) span: Range<usize>,
+pub(crate) struct Node {
+    pub(crate) value: Value,
+    pub(crate) span: Range<usize>,
 }
 
 /// What a node is.
 #[derive(Clone, Debug)]
-pub(super) enum Value {
+pub(crate) enum Value {
     Scalar(Scalar),
     Sequence(Vec<Node>),
     Mapping(Vec<(Scalar, Node)>),
@@ -36,21 +36,21 @@ pub(super) enum Value {
 
 impl Node {
     /// Whether there is nothing: an empty item, `~` or `null`.
-    pub(super) fn is_null(&self) -> bool {
+    pub(crate) fn is_null(&self) -> bool {
         matches!(&self.value, Value::Scalar(scalar) if scalar.is_null())
     }
 
     /// Whether there is nothing, or an empty text.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.is_null() || matches!(&self.value, Value::Scalar(scalar) if scalar.text.is_empty())
     }
 }
 
 /// A scalar and the place of each of its bytes.
 #[derive(Clone, Debug)]
-pub(super) struct Scalar {
-    pub(super) text: String,
-    pub(super) span: Range<usize>,
+pub(crate) struct Scalar {
+    pub(crate) text: String,
+    pub(crate) span: Range<usize>,
     /// Without quotes.
     plain: bool,
     places: Vec<u32>,
@@ -58,12 +58,12 @@ pub(super) struct Scalar {
 
 impl Scalar {
     /// Whether it stands for nothing.
-    pub(super) fn is_null(&self) -> bool {
+    pub(crate) fn is_null(&self) -> bool {
         self.plain && matches!(&*self.text, "" | "~" | "null" | "Null" | "NULL")
     }
 
     /// A scalar that is its own source: a condition from the command line.
-    pub(super) fn whole(text: &str) -> Self {
+    pub(crate) fn whole(text: &str) -> Self {
         let places = (0..=text.len()).filter_map(|at| u32::try_from(at).ok()).collect();
         Self { text: text.to_owned(), span: 0..text.len(), plain: false, places }
     }
@@ -74,7 +74,7 @@ impl Scalar {
     }
 
     /// Where a range of the scalar's text is in the file.
-    pub(super) fn place(&self, range: Range<usize>) -> Range<usize> {
+    pub(crate) fn place(&self, range: Range<usize>) -> Range<usize> {
         let place = |at: usize| self.places.get(at).map_or(self.span.end, |place| *place as usize);
         let start = place(range.start);
         let end = match range.end.checked_sub(1) {
@@ -143,7 +143,7 @@ impl Style {
 }
 
 /// Parses a file into the nodes of its documents. What is odd but can be read goes to `diagnostics`.
-pub(super) fn parse(text: &Arc<Text>, diagnostics: &mut Vec<Diagnostic>) -> Result<Vec<Node>, Diagnostic> {
+pub(crate) fn parse(text: &Arc<Text>, diagnostics: &mut Vec<Diagnostic>) -> Result<Vec<Node>, Diagnostic> {
     let mut builder = Builder {
         text,
         diagnostics,

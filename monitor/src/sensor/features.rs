@@ -172,6 +172,13 @@ const GROUPS: &[Group] = &[
         mend: "use Linux 5.15 or newer",
     },
     Group {
+        need: Need::Mapping,
+        name: "late code",
+        have: "known",
+        lack: "unknown: a file that is mapped first and made code afterwards (mprotect) is no drift",
+        mend: "use Linux 5.17 or newer",
+    },
+    Group {
         need: Need::LoginUid,
         name: "login users",
         have: "known",

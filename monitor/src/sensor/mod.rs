@@ -6,6 +6,7 @@
 
 pub mod btf;
 pub mod bundle;
+mod digest;
 pub mod features;
 mod immediate;
 pub mod load;
@@ -36,6 +37,7 @@ use crate::{
     source::{Source, SourceError, Status},
 };
 use bundle::Bundles;
+use digest::Digests;
 use load::{Loaded, SensorError, Settings};
 use made::Made;
 use stats::{Counts, Losses, Programs, Stats};
@@ -60,6 +62,7 @@ pub struct Sensor {
     /// Observations that go out before the ring's records.
     observations: VecDeque<Vec<u8>>,
     bundles: Bundles,
+    digests: Digests,
 }
 
 impl Sensor {
@@ -72,10 +75,12 @@ impl Sensor {
         let losses = Losses::new(loaded.losses()?);
         let made = if settings.observe { Some(Made::new(loaded.made()?)) } else { None };
         let mut bundles = Bundles::start(settings.places.clone())?;
+        let digests = Digests::start(settings.places.host_root.clone())?;
         let observations = snapshot::take(&mut loaded, settings.node_name.as_deref(), &mut bundles)?.into();
         let reported = stats.read();
         let last_look = Instant::now();
-        Ok(Self { loaded: Some(loaded), ring, stats, made, losses, reported, last_look, observations, bundles })
+        let loaded = Some(loaded);
+        Ok(Self { loaded, ring, stats, made, losses, reported, last_look, observations, bundles, digests })
     }
 
     /// Detaches the programs. What is in the ring can still be drained.
@@ -152,10 +157,12 @@ impl Source for Sensor {
             each(&record);
         }
         self.bundles.late(each);
+        self.digests.late(each);
         let mut taken = 0;
         while taken < BATCH
             && let Some(item) = self.ring.next()
         {
+            self.digests.before(&item, each);
             each(&item);
             self.bundles.behind(&item, each);
             taken += 1;

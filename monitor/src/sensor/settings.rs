@@ -31,6 +31,7 @@ const ALWAYS: &[(&str, u8)] = &[
     ("creat", Wanted::DRIFT),
     ("mmap", Wanted::DRIFT),
     ("mmap2", Wanted::DRIFT),
+    ("mprotect", Wanted::DRIFT),
     ("chdir", Wanted::ALL),
     ("fchdir", Wanted::ALL),
 ];

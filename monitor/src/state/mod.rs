@@ -6,7 +6,9 @@
 pub mod call;
 pub mod container;
 pub mod descriptor;
+pub mod digest;
 pub mod interface;
+pub mod interpreter;
 mod listed;
 mod recorded;
 pub mod socket;
@@ -22,6 +24,7 @@ use std::collections::HashSet;
 use call::Endings;
 use container::Containers;
 use descriptor::Descriptor;
+use digest::Digests;
 use interface::Interfaces;
 use thread::{Thread, ThreadKey};
 use threads::Threads;
@@ -60,6 +63,8 @@ pub struct State {
     pub containers: Containers,
     /// Who opened files for writing.
     pub writers: Writers,
+    /// What files hold.
+    pub digests: Digests,
     /// Users and groups.
     pub users: Users,
     /// Network interfaces.
@@ -80,6 +85,7 @@ pub struct State {
 
 /// What an event is about.
 #[derive(Clone, Copy, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "facts that have nothing to do with each other")]
 struct Subject {
     /// The thread.
     thread: Option<ThreadKey>,
@@ -91,6 +97,8 @@ struct Subject {
     is_new: bool,
     /// Whether the event gave it another name.
     is_renamed: bool,
+    /// Whether an interpreter opens its script.
+    is_script: bool,
 }
 
 impl State {
@@ -109,6 +117,10 @@ impl State {
             Body::Fork(fork) => self.fork(header, fork),
             Body::Exec(exec) => self.exec(header, exec),
             Body::Exit(exit) if exit.group_dead != 0 => self.threads.linger(ThreadKey::of(header), header.ktime_ns),
+            Body::Digest(digest) => {
+                self.digests.insert(digest);
+                return;
+            }
             Body::CgroupAttach(attach) => {
                 self.moved(ThreadKey::process(attach.target_tgid, attach.target_start_ns), attach.target_cgroup_id);
             }

@@ -7,6 +7,7 @@ use zerocopy::FromZeros as _;
 
 use super::{
     State,
+    container::promises::is_runtime,
     thread::{Capabilities, Executable, Image, Thread, ThreadKey},
 };
 use crate::event::{Exec, Task, path::until_nul};
@@ -29,6 +30,7 @@ impl State {
     pub(super) fn snapshot(&mut self, header: &Header, task: &Task<'_>) {
         let image = Image::recorded(&task.task.comm, task.arguments, task.executable, task.cwd, task.file);
         let parent = ThreadKey::process(task.task.parent_tgid, task.task.parent_start_ns);
+        self.see_program(header, &task.task, &image);
         self.put(ThreadKey::of(header), parent, Arc::new(image), task.task, header.cgroup_id);
     }
 
@@ -56,6 +58,7 @@ impl State {
     pub(super) fn exec(&mut self, header: &Header, exec: &Exec<'_>) {
         let image = Image::recorded(&exec.task.comm, exec.arguments, exec.executable, exec.cwd, exec.file);
         let parent = ThreadKey::process(exec.task.parent_tgid, exec.task.parent_start_ns);
+        self.see_program(header, &exec.task, &image);
         let key = ThreadKey::of(header);
         self.put(key, parent, Arc::new(image), exec.task, header.cgroup_id);
         let now = self.unix_ns(header.ktime_ns);
@@ -64,6 +67,14 @@ impl State {
             if let Some(environment) = exec.environment {
                 thread.environment = environment.strip_suffix(&[0]).unwrap_or(environment).into();
             }
+        }
+        self.await_script(key, exec);
+    }
+
+    /// The first program that runs in a container's own mount namespace shows where its image is.
+    fn see_program(&mut self, header: &Header, task: &TaskFacts, image: &Image) {
+        if task.mnt_ns != self.session.host_mnt_ns && !is_runtime(image) {
+            self.containers.see_program(header.cgroup_id, header.start_ns, &image.file);
         }
     }
 

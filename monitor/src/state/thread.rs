@@ -303,6 +303,8 @@ pub struct Thread {
     pub cgroup_id: u64,
     /// Credentials and namespaces, as records tell them.
     pub task: TaskFacts,
+    /// The script that it was told to run and has not opened yet.
+    pub(super) script: Option<Arc<[u8]>>,
     /// Threads whose parent it is.
     pub(super) children: u32,
     /// The same with some that are gone: Falco looks for who takes them over all the same.
@@ -349,6 +351,7 @@ impl Thread {
             container: None,
             cgroup_id: 0,
             task: TaskFacts::new_zeroed(),
+            script: None,
             children: 0,
             listed_children: 0,
             grouped: false,

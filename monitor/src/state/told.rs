@@ -62,6 +62,7 @@ impl State {
             self.made(key, fd, told);
         }
         self.note_writer(header, key, told);
+        self.subject.is_script = self.opens_script(key, told);
     }
 
     /// A directory that a path is relative to.
@@ -121,7 +122,7 @@ impl State {
             && is_on_watched
             && let Some(process) = self.threads.get(key)
         {
-            self.writers.insert(header.ktime_ns, process, told.syscall);
+            self.writers.insert(header.ktime_ns, &self.threads, process, told.syscall);
         }
     }
 }

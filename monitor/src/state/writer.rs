@@ -2,15 +2,26 @@
 //!
 //! Keyed by device and inode, so a rename between writing and executing changes nothing.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, net::IpAddr, sync::Arc};
 
 use hashbrown::HashMap;
 
-use super::thread::{Image, Thread, ThreadKey};
-use crate::event::{path::until_nul, syscall::Syscall};
+use super::{
+    descriptor::Descriptor,
+    thread::{Image, Thread, ThreadKey},
+    threads::Threads,
+};
+use crate::event::{address::Ends, path::until_nul, syscall::Syscall};
 
 /// Files remembered; the oldest is forgotten first.
 const MAX_FILES: usize = 16_384;
+
+/// Ancestors of a writer that are remembered.
+const MAX_ANCESTORS: usize = 8;
+/// Connections of a writer that are remembered.
+const MAX_CONNECTIONS: usize = 8;
+/// Descriptors of a writer that are looked at for them.
+const MAX_DESCRIPTORS: usize = 256;
 
 /// What makes a file one file, while it exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -38,6 +49,10 @@ pub struct Writer {
     pub image: Arc<Image>,
     /// The path that it opened.
     pub path: Vec<u8>,
+    /// Its ancestors then, the nearest first: process and program.
+    pub ancestors: Vec<(ThreadKey, Arc<Image>)>,
+    /// Internet connections that it had then, as far as they were seen.
+    pub connections: Vec<Ends<IpAddr>>,
     /// Distinguishes this write from an earlier one of the same file in [`Writers::order`].
     serial: u64,
 }
@@ -57,7 +72,7 @@ impl Writers {
         self.by_file.get(&key)
     }
 
-    pub(super) fn insert(&mut self, ktime_ns: u64, process: &Thread, open: &Syscall<'_>) {
+    pub(super) fn insert(&mut self, ktime_ns: u64, threads: &Threads, process: &Thread, open: &Syscall<'_>) {
         let file = &open.record.file;
         let key = FileKey { dev: file.dev, ino: file.ino };
         self.serial += 1;
@@ -69,6 +84,8 @@ impl Writers {
             comm: until_nul(&open.record.comm).to_vec(),
             image: Arc::clone(&process.image),
             path: open.path.to_absolute(),
+            ancestors: ancestors(threads, process),
+            connections: connections(process),
             serial: self.serial,
         };
         self.by_file.insert(key, writer);
@@ -81,6 +98,17 @@ impl Writers {
             }
         }
     }
+}
+
+fn ancestors(threads: &Threads, process: &Thread) -> Vec<(ThreadKey, Arc<Image>)> {
+    let ancestors = threads.ancestors(process).take(MAX_ANCESTORS);
+    ancestors.map(|ancestor| (ancestor.key, Arc::clone(&ancestor.image))).collect()
+}
+
+fn connections(process: &Thread) -> Vec<Ends<IpAddr>> {
+    let descriptors = process.descriptors.iter().take(MAX_DESCRIPTORS).map(|(_, descriptor)| descriptor);
+    let ends = descriptors.filter_map(Descriptor::ends).filter(|ends| ends.destination_port != 0);
+    ends.take(MAX_CONNECTIONS).collect()
 }
 
 #[cfg(test)]

@@ -265,7 +265,7 @@ calls! {
         { res: Result, addr: Argument(0), length: Argument(1), prot: Bits(2, flags::PROT), flags: Bits(3, flags::MAP), fd: Descriptor(4), offset: Argument(5) };
     "mmap2" => SYSCALL_MMAP2_X, plan().about(4).flags(plan_flag::MAPS),
         { res: Result, addr: Argument(0), length: Argument(1), prot: Bits(2, flags::PROT), flags: Bits(3, flags::MAP), fd: Descriptor(4), pgoffset: Argument(5) };
-    "mprotect" => SYSCALL_MPROTECT_X, plan(),
+    "mprotect" => SYSCALL_MPROTECT_X, plan().flags(plan_flag::PROTECTS),
         { res: Result, addr: Argument(0), length: Argument(1), prot: Bits(2, flags::PROT) };
 
     "execve" => SYSCALL_EXECVE_19_X, plan().path(0).flags(plan_flag::FAILED), { res: Result, filename: Text(0) };

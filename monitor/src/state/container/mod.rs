@@ -13,6 +13,8 @@ mod recent;
 
 use std::{collections::HashSet, sync::Arc};
 
+use monitor_ebpf::record::{FileFacts, file_flag};
+
 use cgroup::Cgroups;
 pub use cgroup::Container;
 use metadata::{Engine, Metadata};
@@ -42,6 +44,15 @@ const MAX_AREA: usize = 4096;
 /// What a path tells: an id, and the engine where it tells that.
 type Identity = (Arc<str>, Option<Engine>);
 
+/// Where a container has its image, and since when.
+#[derive(Clone, Copy, Debug)]
+struct Root {
+    /// Device of the overlay.
+    dev: u32,
+    /// Start of its first process.
+    start_ns: u64,
+}
+
 /// Containers.
 #[derive(Debug, Default)]
 pub struct Containers {
@@ -55,6 +66,8 @@ pub struct Containers {
     known: Recent<Arc<str>, Arc<Metadata>, MAX_CONTAINERS>,
     /// What was promised of containers whose first process has not been seen.
     promises: Recent<Arc<str>, Promises, MAX_PROMISES>,
+    /// Where containers have their images, by id.
+    roots: Recent<Arc<str>, Root, MAX_CONTAINERS>,
     /// What the event at hand tells of a container.
     told: Option<Arc<Metadata>>,
     /// How often an event about a container was not understood.
@@ -75,6 +88,28 @@ impl Containers {
     /// What is known of all containers.
     pub fn all_metadata(&self) -> impl Iterator<Item = &Metadata> {
         self.known.values().map(Arc::as_ref)
+    }
+
+    /// Device of the overlay that has a container's image, once something of it has run. It is not the only overlay that its
+    /// programs may see: whoever may mount can make one whose lower layers are of his own choice.
+    pub fn root(&self, cgroup_id: u64) -> Option<u32> {
+        self.roots.get(&*self.get(cgroup_id)?.id).map(|root| root.dev)
+    }
+
+    /// When a container's first process that was seen began, `CLOCK_BOOTTIME`.
+    pub fn start_ns(&self, cgroup_id: u64) -> Option<u64> {
+        self.roots.get(&*self.get(cgroup_id)?.id).map(|root| root.start_ns)
+    }
+
+    /// Learns the root of a container from the first program that runs in a mount namespace of its own: the runtime mounts
+    /// the image and starts that one, before anything of the container's can mount.
+    pub(super) fn see_program(&mut self, cgroup_id: u64, start_ns: u64, file: &FileFacts) {
+        if file.flags & file_flag::OVERLAY != 0
+            && let Some(container) = self.cgroups.get(cgroup_id)
+            && self.roots.get(&*container.id).is_none()
+        {
+            self.roots.insert(container.id.as_str().into(), Root { dev: file.dev, start_ns });
+        }
     }
 
     /// What the event at hand tells of a container: it is about that one, whoever the event's thread is.

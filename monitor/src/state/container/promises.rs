@@ -75,7 +75,8 @@ fn name(path: &[u8]) -> &[u8] {
     path.rsplit(|byte| *byte == b'/').next().unwrap_or(path)
 }
 
-fn is_runtime(image: &Image) -> bool {
+/// Whether it is a runtime's own program, on its way to become the container's.
+pub(in crate::state) fn is_runtime(image: &Image) -> bool {
     image.comm().starts_with(b"runc:[") || image.arguments().next().is_some_and(|first| RUNTIMES.contains(&name(first)))
 }
 

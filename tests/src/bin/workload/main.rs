@@ -7,10 +7,12 @@
 mod calls;
 #[cfg(target_arch = "x86_64")]
 mod cases;
+mod drift;
 #[cfg(target_arch = "x86_64")]
 mod filters;
 #[cfg(target_arch = "x86_64")]
 mod random;
+mod uring;
 
 use std::{
     env,
@@ -56,6 +58,12 @@ mod number {
     pub(super) const SECCOMP: i64 = 317;
     pub(super) const OPENAT: i64 = 257;
     pub(super) const PERSONALITY: i64 = 135;
+    pub(super) const MMAP: i64 = 9;
+    pub(super) const MPROTECT: i64 = 10;
+    pub(super) const MOUNT: i64 = 165;
+    pub(super) const UNSHARE: i64 = 272;
+    pub(super) const IO_URING_SETUP: i64 = 425;
+    pub(super) const IO_URING_ENTER: i64 = 426;
     pub(super) const CLOSE: i64 = 3;
 }
 
@@ -84,6 +92,12 @@ mod number {
     pub(super) const SECCOMP: i64 = 277;
     pub(super) const OPENAT: i64 = 56;
     pub(super) const PERSONALITY: i64 = 92;
+    pub(super) const MMAP: i64 = 222;
+    pub(super) const MPROTECT: i64 = 226;
+    pub(super) const MOUNT: i64 = 40;
+    pub(super) const UNSHARE: i64 = 97;
+    pub(super) const IO_URING_SETUP: i64 = 425;
+    pub(super) const IO_URING_ENTER: i64 = 426;
     pub(super) const CLOSE: i64 = 57;
 }
 
@@ -431,6 +445,7 @@ fn main() -> ExitCode {
         "churn" => churn(),
         "memfd" => memfd().map(|e| vec![e]),
         "deleted" => deleted().map(|e| vec![e]),
+        "drift" => drift::run(args.get(2).map_or("", String::as_str), args.get(3)),
         "thread-exec" => thread_exec(),
         "siblings" => {
             spawn_siblings();
