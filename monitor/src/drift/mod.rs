@@ -71,16 +71,16 @@ pub fn hexadecimal(sha256: &[u8; 32]) -> String {
 
 /// Looks at an event; only execs, mappings of code and the opening of scripts can drift.
 pub fn detect<'a>(state: &'a State, event: &'a Event<'_>) -> Option<Drift<'a>> {
-    let root = state.containers.root(event.header.cgroup_id);
+    let root = || state.containers.root(event.header.cgroup_id);
     let (kind, file, path) = match &event.body {
-        Body::Exec(exec) => (classify_exec(state, event.header.cgroup_id, exec, root)?, &exec.file, exec.executable),
+        Body::Exec(exec) => (classify_exec(state, event.header.cgroup_id, exec, root())?, &exec.file, exec.executable),
         Body::Call(call) => {
             let syscall = call.told.as_ref()?.syscall;
             let kind = match call.info.code {
                 Code::SYSCALL_MMAP_X | Code::SYSCALL_MMAP2_X | Code::SYSCALL_MPROTECT_X => {
-                    classify_mapping(syscall, root)
+                    classify_mapping(syscall, root())
                 }
-                _ if state.is_script_opened() => classify_script(&syscall.record.file, root),
+                _ if state.is_script_opened() => classify_script(&syscall.record.file, root()),
                 _ => None,
             };
             (kind?, &syscall.record.file, syscall.path)
