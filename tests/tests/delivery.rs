@@ -95,7 +95,8 @@ fn a_subscriber_that_does_not_read_holds_up_nobody_and_learns_what_it_missed() -
     if !can_run_live_with(Runtime::any()) {
         return Ok(());
     }
-    let agent = Agent::start(&[])?;
+    // Each denial by itself, so that there are many findings.
+    let agent = Agent::start(&["--seccomp-window", "0s"])?;
     let runtime = runtime()?;
     let open = Open { consumer: "slow".to_owned(), start_from: StartFrom::Earliest.into(), ..Default::default() };
     let mut slow = runtime.block_on(subscribe(agent.socket(), open))?;

@@ -1,5 +1,5 @@
 //! Debian's own programs in containers under containerd's `RuntimeDefault`: they start, work and stop, and nothing is said of it;
-//! what is done to them beside that is found, all of it.
+//! what is done to them beside that is found, all of it. Their scripts are arguments: one that was written where it runs is drift.
 use std::{collections::BTreeSet, fs, path::Path, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
@@ -45,7 +45,7 @@ wait";
 
 const POSTGRES: &str = "
 mkdir -p /dev/shm; chmod 1777 /tmp /dev/shm
-cat > /tmp/work.sh <<'END'
+WORK=$(cat <<'END'
 set -eu
 PATH=$(echo /usr/lib/postgresql/*/bin):/usr/bin:/bin
 initdb --no-sync -D /tmp/data -A trust > /tmp/initdb.log
@@ -54,7 +54,8 @@ psql -h /tmp -d postgres -c 'create table t as select generate_series(1, 1000) n
     -c 'select sum(n) from t' -c vacuum
 pg_ctl -D /tmp/data -m fast -w stop >> /tmp/ctl.log
 END
-su -s /bin/sh postgres /tmp/work.sh";
+)
+su -s /bin/sh postgres -c \"$WORK\"";
 
 const PYTHON: &str = "
 mkdir -p /dev/shm
@@ -77,7 +78,7 @@ with multiprocessing.Pool(2) as pool:
 asyncio.run(asyncio.sleep(0.01))
 END
 /usr/bin/python3 -m py_compile /tmp/work.py
-/usr/bin/python3 /tmp/work.py";
+/usr/bin/python3 -c \"$(cat /tmp/work.py)\"";
 
 const APT: &str = "
 mkdir -p /etc/apt/apt.conf.d /etc/apt/preferences.d /etc/apt/sources.list.d /etc/apt/trusted.gpg.d /var/lib/dpkg \\

@@ -32,6 +32,9 @@ use tokio_stream::wrappers::ReceiverStream;
 /// Denied calls that the container makes.
 const DENIED: usize = 12;
 
+/// Tells each denial by itself, so that there are as many findings as calls.
+const EACH: [&str; 2] = ["--seccomp-window", "0s"];
+
 /// Makes so many findings in one container, and gives its id.
 fn denied(count: usize) -> Result<String> {
     let profile = Profile::new().errno(&["getpgid"], 1);
@@ -84,7 +87,7 @@ fn tail_follows_an_agent_by_mutual_tls_and_strangers_are_not_let_in() -> Result<
         path("ca.crt")
     );
     place.configure("", &serve)?;
-    let agent = Agent::start(&["-c", &path("config.yaml")])?;
+    let agent = Agent::start(&["-c", &path("config.yaml"), "--seccomp-window", "0s"])?;
     let id = denied(DENIED)?;
     agent.fence()?;
     let of_container = |findings: Vec<Value>| -> Vec<Value> {
@@ -127,7 +130,7 @@ fn a_consumer_gets_what_was_observed_since_its_time_and_the_fields_that_it_wants
     if !can_run_live_with(Runtime::any()) {
         return Ok(());
     }
-    let agent = Agent::start(&[])?;
+    let agent = Agent::start(&EACH)?;
     let id = denied(DENIED)?;
     agent.fence()?;
     let open = Open { start_from: StartFrom::Earliest.into(), filter: Some(of(&id)), ..Open::default() };
@@ -163,7 +166,7 @@ fn an_agent_sends_no_more_than_there_is_credit_for() -> Result<()> {
     if !can_run_live_with(Runtime::any()) {
         return Ok(());
     }
-    let agent = Agent::start(&[])?;
+    let agent = Agent::start(&EACH)?;
     let id = denied(DENIED)?;
     agent.fence()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
