@@ -20,7 +20,7 @@ const SERIES: &[&str] = &["6.1", "6.12"];
 /// Test binaries that run inside: those that need nothing but a kernel.
 pub(crate) const TESTS: &[&str] = &["budget", "calls", "layers", "oracle"];
 /// How long a guest may take: an emulated processor is some twenty times slower.
-const PATIENCE: Duration = Duration::from_mins(6);
+const PATIENCE: Duration = Duration::from_mins(12);
 const BUSYBOX: &str = "/bin/busybox";
 const QEMU: &str = "qemu-system-x86_64";
 const APPLETS: &[&str] =
