@@ -92,7 +92,7 @@ fn layout(root: &Path, directory: &Path) -> Result<()> {
         "layers": [layer],
     });
     let mut manifest = document(&layout, &manifest, "application/vnd.oci.image.manifest.v1+json")?;
-    let name = concat!("docker.io/library/monitor:", env!("CARGO_PKG_VERSION"));
+    let name = concat!("localhost/monitor:", env!("CARGO_PKG_VERSION"));
     if let Some(descriptor) = manifest.as_object_mut() {
         let version = env!("CARGO_PKG_VERSION");
         let annotations = json!({"io.containerd.image.name": name, "org.opencontainers.image.ref.name": version});

@@ -92,7 +92,7 @@ impl Seen {
             }
             (self.tried, self.known) = (0, 0);
         }
-        let key = [0, 1].map(|at: usize| plan.value(*self.key.get(at)?, event));
+        let key = self.key_of(plan, event);
         let hash = self.hash(&key);
         let place = usize::try_from(hash % (ENTRIES as u64 / 2)).unwrap_or_default() * 2;
         if self.entries.is_empty() {
@@ -116,13 +116,14 @@ impl Seen {
 
     /// Keeps what an event was asked that nothing matched.
     pub(super) fn keep<F: Fields + ?Sized>(&mut self, place: usize, plan: &Plan, event: &F, asking: &Asking<'_>) {
+        let key = self.key_of(plan, event);
         let Some(entry) = self.entries.get_mut(place) else { return };
         let mut bytes = 0;
         let mut own = |value: Value<'_>| {
             bytes += value.bytes();
             value.into_owned()
         };
-        entry.key = [0, 1].map(|at: usize| plan.value(*self.key.get(at)?, event).map(&mut own));
+        entry.key = key.map(|value| value.map(&mut own));
         let slots = asking.slots().filter(|slot| !self.key.contains(slot));
         entry.values = slots.map(|slot| (slot, plan.value(slot, event).map(&mut own))).collect();
         entry.several.clear();
@@ -136,6 +137,11 @@ impl Seen {
         if !entry.is_kept {
             *entry = Entry { hash: entry.hash, ..Entry::default() };
         }
+    }
+
+    /// The values of the key's slots.
+    fn key_of<'e, F: Fields + ?Sized>(&self, plan: &'e Plan, event: &'e F) -> [Option<Value<'e>>; KEY_SLOTS] {
+        std::array::from_fn(|at| plan.value(*self.key.get(at)?, event))
     }
 
     fn hash(&self, key: &[Option<Value<'_>>; KEY_SLOTS]) -> u64 {
