@@ -132,7 +132,8 @@ fn program_flags(thread: &Thread, param: &ParamInfo) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use monitor_ebpf::record::{FileFacts, file_flag};
+    use monitor_ebpf::record::{ExitRecord, FileFacts, file_flag};
+    use zerocopy::{FromBytes as _, FromZeros as _, IntoBytes as _};
 
     use super::super::{Argument, Field, Fields as _};
     use crate::{
@@ -141,7 +142,6 @@ mod tests {
         record::builder,
         state::State,
     };
-    use zerocopy::FromZeros as _;
 
     fn ask(records: &[Vec<u8>], fields: &[&str]) -> Vec<Option<String>> {
         let mut state = State::default();
@@ -182,5 +182,23 @@ mod tests {
         assert!(told[3].starts_with('5'), "{told:?}");
         assert_eq!(told[4], "/bin/cp");
         assert!(told[5].is_empty() || told[5] == "<NA>", "the sensor does not know it: {told:?}");
+    }
+
+    #[test]
+    fn a_fork_tells_the_child_and_an_end_how_it_came() {
+        let parent = || builder::exec(5, 1, "/bin/sh", &["sh"]);
+        let told = ask(&[parent(), builder::fork(5, 6)], &["evt.arg.res", "evt.arg.exe", "evt.arg.comm"]);
+        assert!(told[0].as_ref().is_some_and(|child| child.starts_with('6')), "{told:?}");
+        assert_eq!(told[1..], [Some("sh".to_owned()), Some("sh".to_owned())]);
+        let ended = |status: u32| {
+            let (mut record, _) = ExitRecord::read_from_prefix(&builder::exit(5)).unwrap();
+            record.exit_code = status;
+            ask(&[parent(), record.as_bytes().to_vec()], &["evt.arg.ret", "evt.arg.sig", "evt.arg.core"])
+        };
+        let exited = ended(3 << 8);
+        assert!(exited[0].as_ref().is_some_and(|ret| ret.starts_with('3')), "{exited:?}");
+        let killed = ended(0x80 | 11);
+        assert!(killed[1].as_ref().is_some_and(|signal| signal.contains("SIGSEGV")), "{killed:?}");
+        assert_eq!(killed[2].as_deref(), Some("1"));
     }
 }
