@@ -197,7 +197,7 @@ mod tests {
         };
         let exited = ended(3 << 8);
         assert!(exited[0].as_ref().is_some_and(|ret| ret.starts_with('3')), "{exited:?}");
-        let killed = ended(0x80 | 11);
+        let killed = ended(0x8b);
         assert!(killed[1].as_ref().is_some_and(|signal| signal.contains("SIGSEGV")), "{killed:?}");
         assert_eq!(killed[2].as_deref(), Some("1"));
     }
