@@ -75,6 +75,9 @@ pub mod plan_flag {
     pub const PROTECTS: u8 = 1 << 5;
 }
 
+/// Files that are not the image's and that an interpreter may open before its script: caches of compiled modules, say.
+pub const SCRIPT_OPENS: u8 = 16;
+
 /// What is wanted: of calls, by number, how much of each. The agent changes it when rules change.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]

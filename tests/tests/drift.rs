@@ -374,3 +374,23 @@ fn a_policy_with_errors_starts_nothing_and_shows_them() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn a_baseline_is_learned_from_what_happens_now() -> Result<()> {
+    if !can_run_live_with(Runtime::any()) {
+        return Ok(());
+    }
+    let learned = std::thread::scope(|scope| {
+        let learning = scope.spawn(|| agent::monitor(["drift", "baseline", "--live", "--duration", "5s"]));
+        // Again and again: whenever it is ready, one comes.
+        while !learning.is_finished() {
+            Container::script(Runtime::any(), "cp /bin/workload /tmp/learned; /tmp/learned noop", None)?
+                .run()?
+                .successful()?;
+        }
+        learning.join().map_err(|_| anyhow!("it panicked"))?
+    })?
+    .successful()?;
+    ensure!(learned.stdout_text().contains("/tmp/learned"), "{}\n{}", learned.stdout_text(), learned.stderr);
+    Ok(())
+}

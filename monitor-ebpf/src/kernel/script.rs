@@ -5,10 +5,9 @@
 //! not have, the first few are sent, and the agent tells which one is the script. A program that was not started from an
 //! overlay has no such opens, so that on the host they cost one look at the task.
 
-use super::{maps::SCRIPT_OPENS, read::Typed};
+use monitor_ebpf::settings;
 
-/// Files that are not the image's and may be opened before the script: caches of compiled modules, say.
-const OPENS: u64 = 16;
+use super::{maps::SCRIPT_OPENS, read::Typed};
 
 /// A program of an overlay begins.
 ///
@@ -19,7 +18,7 @@ pub unsafe fn begin(current: Typed) {
     // SAFETY: the caller's promise; the entry belongs to the running task alone.
     unsafe {
         if let Some(opens) = SCRIPT_OPENS.entry(current.cast_mut().cast()) {
-            *opens = OPENS;
+            *opens = settings::SCRIPT_OPENS as u64;
         }
     }
 }

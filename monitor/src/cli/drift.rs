@@ -4,7 +4,6 @@ use std::{
     fs::File,
     io::{self, Read, Write as _},
     path::{Path, PathBuf},
-    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -12,30 +11,23 @@ use anyhow::{Context as _, Result, bail};
 use super::{
     Exit,
     capture::{ALWAYS, Capture},
-    live,
-    options::{self, RuleArgs, duration},
+    events::{EventArgs, Wanted},
+    options::{self, RuleArgs},
     say,
 };
 use crate::{
     context::{Context, Evidence},
-    decode::decode,
     drift::{baseline::Baseline, explain::explain, policy::Policy},
-    event::{Body, Event},
     output::stdout::{Colour, Format},
     pipeline::{Pipeline, Selection},
     proto::v1::{Finding, Kind, Priority},
     report::Mode,
     rules::{Demand, diagnostic::Text},
-    sensor::Sensor,
-    source::{Source as _, SourceError, Status},
-    state::State,
-    syscall::tell::{Room, tell},
+    source::Status,
 };
 
 /// Most bytes of a policy that are read; one that is longer is refused.
 const MAX_POLICY_BYTES: u64 = (4 << 20) + 1;
-/// How long a record may wait in the ring.
-const PATIENCE: Duration = Duration::from_millis(50);
 
 /// Which drift policy.
 #[derive(Clone, Debug, clap::Args)]
@@ -121,17 +113,8 @@ struct ExplainArgs {
 #[command(after_help = "Examples:\n  monitor drift baseline quiet.mcap > policy.yaml\n  \
                         sudo monitor drift baseline --live --duration 10m > policy.yaml")]
 struct BaselineArgs {
-    /// Captures of `monitor record` or `monitor run -w`; plain or gzip
-    #[arg(required_unless_present = "live", value_name = "CAPTURE")]
-    captures: Vec<PathBuf>,
-    /// Watch this machine instead, until told to stop
-    #[arg(long, conflicts_with = "captures")]
-    live: bool,
-    /// With --live, stop after this long, e.g. 30s, 5m, 1h
-    #[arg(long, value_name = "DURATION", value_parser = duration, requires = "live")]
-    duration: Option<Duration>,
     #[command(flatten)]
-    sensor: live::SensorArgs,
+    events: EventArgs,
 }
 
 /// Runs the command.
@@ -217,85 +200,23 @@ fn of_capture(args: &ExplainArgs, path: &Path, number: Option<u64>) -> Result<se
     }
 }
 
-/// What drifts, in a stream of events.
-#[derive(Default)]
-struct Learner {
-    state: State,
-    baseline: Baseline,
-    room: Room,
-    number: u64,
-}
-
-impl Learner {
-    fn event(&mut self, event: &Event<'_>) {
-        self.number += 1;
-        let ts_ns = self.state.unix_ns(event.header.ktime_ns);
-        match &event.body {
-            Body::Syscall(syscall) => {
-                let mut room = std::mem::take(&mut self.room);
-                if let Some(call) = tell(syscall, self.state.session.machine, ts_ns, self.number, &mut room) {
-                    self.take(&Event { header: event.header, body: Body::Call(call) });
-                }
-                self.room = room;
-            }
-            _ => self.take(event),
-        }
-    }
-
-    fn take(&mut self, event: &Event<'_>) {
-        self.state.apply(event);
-        let Some(context) = Context::new(&self.state, event, self.number, Evidence::Event) else { return };
-        if let Some(drift) = &context.drift {
-            self.baseline.take(&context, drift);
-        }
-    }
-}
-
 fn baseline(args: &BaselineArgs) -> Result<Exit> {
-    let mut learner = Learner::default();
-    let mut exit = Exit::Done;
-    if args.live {
-        watch(args, &mut learner)?;
-    }
-    for path in &args.captures {
-        let name = path.display();
-        let outcome = Capture::open(path).and_then(|mut capture| {
-            // Each capture has processes and files of its own.
-            learner.state = State::default();
-            while capture.each(&mut |event| learner.event(event))? == Status::Open {}
-            Ok(())
-        });
-        match outcome {
-            Ok(()) => {}
-            Err(SourceError::Io(error)) => return Err(error).with_context(|| format!("cannot read {name}")),
-            Err(error) => {
-                say(format_args!("monitor: {name}: {error}"));
-                exit = Exit::Damaged;
-            }
+    let mut baseline = Baseline::default();
+    let wanted = Wanted { calls: Demand::NONE, made: false };
+    let followed = args.events.follow(wanted, &mut |state, event, number| {
+        state.apply(event);
+        let context = Context::new(state, event, number, Evidence::Event);
+        if let Some((context, drift)) = context.as_ref().and_then(|context| Some((context, context.drift.as_ref()?))) {
+            baseline.take(context, drift);
         }
+    })?;
+    if followed.lost > 0 {
+        say(format_args!(
+            "monitor: note: {} records were lost: what drifted in them is not in the policy",
+            followed.lost
+        ));
     }
-    say(format_args!("monitor: {} of drift", options::plural(learner.baseline.len(), "file")));
-    io::stdout().write_all(learner.baseline.policy().as_bytes())?;
-    Ok(exit)
-}
-
-/// Learns from what happens now.
-fn watch(args: &BaselineArgs, learner: &mut Learner) -> Result<()> {
-    let mut sensor = Sensor::start(&args.sensor.settings(Demand::NONE))?;
-    let stop = live::stop_on_signal()?;
-    let begin = Instant::now();
-    say("monitor: ready");
-    loop {
-        if stop.is_set() || args.duration.is_some_and(|duration| begin.elapsed() >= duration) {
-            sensor.detach();
-        }
-        let drained = sensor.drain(PATIENCE, &mut |bytes| {
-            if let Ok(event) = decode(bytes) {
-                learner.event(&event);
-            }
-        });
-        if drained? == Status::Ended {
-            return Ok(());
-        }
-    }
+    say(format_args!("monitor: {} of drift", options::plural(baseline.len(), "file")));
+    io::stdout().write_all(baseline.policy().as_bytes())?;
+    Ok(if followed.is_damaged { Exit::Damaged } else { Exit::Done })
 }

@@ -7,6 +7,7 @@ mod capture;
 mod check;
 mod demo;
 mod drift;
+mod events;
 mod live;
 mod options;
 mod record;

@@ -18,7 +18,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use monitor_ebpf::record::{CallRecord, ExecRecord, FileFacts, Header, Kind, file_flag};
+use monitor_ebpf::{
+    record::{CallRecord, ExecRecord, FileFacts, Header, Kind, file_flag},
+    settings::SCRIPT_OPENS,
+};
 use zerocopy::FromBytes as _;
 
 use crate::{
@@ -37,8 +40,6 @@ const MAX_WAITING: usize = 64;
 const MAX_KNOWN: usize = 16_384;
 /// Largest file that may be a script.
 const MAX_SCRIPT_BYTES: u64 = 1 << 20;
-/// Files that an interpreter may open before its script: as many as the programs send.
-const SCRIPT_OPENS: u8 = 16;
 /// Processes that may be about to open a script.
 const MAX_BEGUN: usize = 1024;
 
