@@ -125,7 +125,7 @@ records! {
     /// Time has passed, and somebody waited for that.
     0x10b => CLOCK, "clock", ClockRecord;
     /// What a file holds that may have drifted.
-    0x110 => DIGEST, "digest", DigestRecord;
+    0x10c => DIGEST, "digest", DigestRecord;
 }
 
 plain! {
