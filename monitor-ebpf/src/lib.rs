@@ -7,6 +7,7 @@
 //! - [`record`]: what the kernel tells the agent, and what the agent itself adds to the stream.
 //! - [`offsets`]: where members lie in this kernel's structs; resolved from BTF.
 //! - [`settings`]: what to send.
+//! - [`subject`]: of which files nothing is to be sent.
 //! - [`immediate`]: how both come into the programs: as constants, so that the verifier removes what is switched off.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
@@ -15,3 +16,4 @@ pub mod immediate;
 pub mod offsets;
 pub mod record;
 pub mod settings;
+pub mod subject;

@@ -132,6 +132,7 @@ offsets! {
         file_private_data = "file.private_data";
         dentry_parent = "dentry.d_parent";
         dentry_name = "dentry.d_name.name";
+        dentry_name_hash = "dentry.d_name.hash_len";
         dentry_inode = "dentry.d_inode";
         vfsmount_root = "vfsmount.mnt_root";
         mount_mnt = "mount.mnt";

@@ -484,8 +484,8 @@ plain! {
         pub directory_len: [u16; 2],
         /// The processor.
         pub cpu: u16,
-        /// Zero.
-        pub reserved: [u16; 3],
+        /// What it is about, as [`Subject`](crate::subject::Subject) has it; zero where that is not to be asked.
+        pub subject: [u16; 3],
     }
 }
 

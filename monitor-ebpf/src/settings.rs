@@ -1,5 +1,7 @@
 //! What the programs are told at load time, besides offsets: numbers of this architecture's system calls and what to send.
 
+use crate::subject::Key;
+
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// System call numbers that the tables cover. Higher ones are never wanted; no call has one yet.
@@ -62,15 +64,15 @@ impl Plan {
 pub mod plan_flag {
     /// Only where it failed.
     pub const FAILED: u8 = 1;
-    /// It opens a file: for [`Wanted::DRIFT`](super::Wanted::DRIFT) only what may become a program later is sent.
+    /// It opens a file: for [`wanted::DRIFT`](super::wanted::DRIFT) only what may become a program later is sent.
     pub const OPENS: u8 = 1 << 1;
     /// Only on sockets of the internet that are not TCP.
     pub const DATAGRAM: u8 = 1 << 2;
     /// The structure is the address in a `struct msghdr`, to which its argument points.
     pub const MESSAGE: u8 = 1 << 3;
-    /// It maps a file: for [`Wanted::DRIFT`](super::Wanted::DRIFT) only code of a container's writable layer is sent.
+    /// It maps a file: for [`wanted::DRIFT`](super::wanted::DRIFT) only code of a container's writable layer is sent.
     pub const MAPS: u8 = 1 << 4;
-    /// It makes code of a mapping, at the address in its first argument: for [`Wanted::DRIFT`](super::Wanted::DRIFT) as
+    /// It makes code of a mapping, at the address in its first argument: for [`wanted::DRIFT`](super::wanted::DRIFT) as
     /// [`MAPS`].
     pub const PROTECTS: u8 = 1 << 5;
 }
@@ -78,7 +80,7 @@ pub mod plan_flag {
 /// Files that are not the image's and that an interpreter may open before its script: caches of compiled modules, say.
 pub const SCRIPT_OPENS: u8 = 16;
 
-/// What is wanted: of calls, by number, how much of each. The agent changes it when rules change.
+/// What is wanted: of calls, by number, bits of [`wanted`]. The agent changes it when rules change.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
 pub struct Wanted {
@@ -90,19 +92,48 @@ pub struct Wanted {
     pub compat: [u8; CALLS],
     /// Whether an exec is to tell its environment.
     pub environment: u8,
+    /// Zero.
+    pub reserved: [u8; 3],
+    /// Number of the rules in use: what was found out under others does not count.
+    pub epoch: u32,
 }
 
 impl Wanted {
+    /// Nothing wanted.
+    pub const NOTHING: Self = Self {
+        either: [wanted::NOT; CALLS],
+        native: [wanted::NOT; CALLS],
+        compat: [wanted::NOT; CALLS],
+        environment: 0,
+        reserved: [0; 3],
+        epoch: 0,
+    };
+}
+
+/// How much of a call is wanted: bits.
+pub mod wanted {
     /// Not at all.
-    pub const NONE: u8 = 0;
+    pub const NOT: u8 = 0;
     /// What the drift detection needs: opens for writing of regular files on overlay and tmpfs, which tell who wrote a
     /// program that is run later, and mappings of code from the upper layer of an overlay.
     pub const DRIFT: u8 = 1;
+    /// Those that succeed, by access mode where it opens a file: to read, to write, for both. Other calls have all three or none.
+    pub const SUCCEEDED: u8 = 0b111 << 1;
+    /// Those that fail, the same.
+    pub const FAILED: u8 = 0b111 << 4;
     /// Every one.
-    pub const ALL: u8 = 2;
-    /// Nothing wanted.
-    pub const NOTHING: Self =
-        Self { either: [Self::NONE; CALLS], native: [Self::NONE; CALLS], compat: [Self::NONE; CALLS], environment: 0 };
+    pub const ALL: u8 = SUCCEEDED | FAILED;
+    /// Not those whose [subject](crate::subject) is in the table.
+    pub const BY_SUBJECT: u8 = 1 << 7;
+    /// Access modes of an open.
+    pub const ACCESS_MODES: u8 = 3;
+
+    /// The bit of an open with this access mode, or those of all where there is none such.
+    #[inline(always)]
+    pub const fn outcome(failed: bool, access: u64) -> u8 {
+        let all = if failed { FAILED } else { SUCCEEDED };
+        if access >= ACCESS_MODES as u64 { all } else { all & 0b1001 << (access as u8 + 1) }
+    }
 }
 
 /// What one system call table has to say.
@@ -145,6 +176,8 @@ pub struct Settings {
     pub reserve_bytes: u32,
     /// Calls of one cgroup that the ring takes in a [`Budget::WINDOW_NS`] under pressure.
     pub budget: u32,
+    /// Key of the digests that subjects are.
+    pub subject_key: Key,
     /// The 64-bit table.
     pub native: Table,
     /// The 32-bit table.
@@ -174,6 +207,7 @@ impl Settings {
         pressure_bytes: u32::MAX,
         reserve_bytes: u32::MAX,
         budget: u32::MAX,
+        subject_key: Key::NONE,
         native: Table::EMPTY,
         compat: Table::EMPTY,
     };

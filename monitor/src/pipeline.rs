@@ -5,7 +5,10 @@
 
 use std::{collections::BTreeMap, ops::RangeInclusive};
 
-use monitor_ebpf::record::{ExitRecord, LossRecord};
+use monitor_ebpf::{
+    record::{ExitRecord, LossRecord, header_flag},
+    subject::{By, Subject},
+};
 
 use crate::{
     context::{self, Context, Evidence},
@@ -16,13 +19,13 @@ use crate::{
     proto::v1::{Finding, Priority},
     redact::Redactor,
     report::{Mode, Reporter},
-    rules::{Condition, Costs, Rule, RuleSet},
+    rules::{Bored, Condition, Costs, Rule, RuleSet},
     seccomp::{
         self, Detector, Released, Violation,
         applied::Profiles,
-        window::{self, Kind, Place, Windows},
+        window::{self, Place, Windows},
     },
-    state::{State, container::Container},
+    state::{State, container::Container, descriptor::Kind},
     syscall::tell::{self, Room},
 };
 
@@ -103,6 +106,8 @@ pub struct Pipeline {
     seen: Vec<u64>,
     /// Records that the kernel lost, by container.
     losses: BTreeMap<Option<String>, u64>,
+    /// Who is told of what is opened and no rule wants to hear of.
+    bored: Option<Box<dyn FnMut(Subject, Option<By<'_>>)>>,
 }
 
 /// Containers that losses are told apart by.
@@ -127,6 +132,7 @@ impl Pipeline {
             timing: None,
             seen: vec![0; EventType::COUNT],
             losses: BTreeMap::new(),
+            bored: None,
         }
     }
 
@@ -153,6 +159,11 @@ impl Pipeline {
     /// Times the rules on some of the events by this clock, in nanoseconds.
     pub fn time_rules(&mut self, clock: fn() -> u64) {
         self.timing = Some(Timing { clock, costs: Costs::default(), left: 1 });
+    }
+
+    /// Tells `bored` of opens that no rule can match: whoever makes them, or only by whom.
+    pub fn on_bored(&mut self, bored: impl FnMut(Subject, Option<By<'_>>) + 'static) {
+        self.bored = Some(Box::new(bored));
     }
 
     /// What rules have cost since they are timed.
@@ -203,8 +214,36 @@ impl Pipeline {
             if self.selection.rules.concerns(event_type) {
                 self.evaluate(&event, number, Evidence::Event, emit);
             }
+            self.learn(syscall, &event, number);
         }
         self.room = room;
+    }
+
+    /// Finds out whether any rule wants to hear of what was opened; if none does, says so.
+    fn learn(&mut self, syscall: &Syscall<'_>, event: &Event<'_>, number: u64) {
+        let Some(bored) = &mut self.bored else { return };
+        let subject = Subject::from_words(syscall.record.subject);
+        if subject == Subject::NONE || event.header.flags & header_flag::TRUNCATED != 0 {
+            return;
+        }
+        let Some(context) = Context::new(&self.state, event, number, Evidence::Event) else { return };
+        // What rules see must be what the subject stands for: the regular file, or the name where there is none.
+        let failed = syscall.record.ret < 0;
+        let is_named = failed && (syscall.is_absolute() || syscall.directories[0].is_some());
+        let is_meant = match context.descriptor {
+            Some(descriptor) => !failed && (descriptor.kind.is_file() || descriptor.kind == Kind::DIRECTORY),
+            None => is_named,
+        };
+        if context.thread.is_none() || !is_meant {
+            return;
+        }
+        match self.selection.rules.bored(context.event_type, &context, failed) {
+            Some(Bored::Always) => bored(subject, None),
+            Some(Bored::By) => {
+                bored(subject, Some(By { cgroup_id: event.header.cgroup_id, name: syscall.texts[0] }));
+            }
+            None => {}
+        }
     }
 
     /// Takes what a capture of another tool tells, which has events and no records. Rules look at those for which `is_wanted`
@@ -294,7 +333,7 @@ impl Pipeline {
         let container = self.state.containers.get(cgroup_id).map(Container::short_id);
         let place = container.map_or(Place::Cgroup(cgroup_id), |id| Place::Container(id.to_owned()));
         let origin = container.map(|id| self.profiles.origin(id, violation)).unwrap_or_default();
-        let kind = Kind::of(place, violation);
+        let kind = window::Kind::of(place, violation);
         let occurrences = self.windows.occurrences(&kind, event.header.ktime_ns);
         let violation = Violation { origin, occurrences, ..violation.clone() };
         let mut found = Vec::new();

@@ -8,7 +8,10 @@ use aya_ebpf::{
     macros::{btf_map, map},
     maps::{Array, HashMap, LruHashMap, PerCpuArray, ProgramArray, RingBuf},
 };
-use monitor_ebpf::settings::{Budget, Class, Counter, LossKey, Made, Wanted};
+use monitor_ebpf::{
+    settings::{Budget, Class, Counter, LossKey, Made, Wanted},
+    subject::SLOTS,
+};
 
 /// Bytes of one scratch buffer: twice what a record may fill, so that masked offsets plus one bounded read stay inside.
 pub const SCRATCH_BYTES: usize = 32 * 1024;
@@ -66,6 +69,10 @@ pub static SYS_EXIT_CLASSES: ProgramArray = ProgramArray::with_max_entries(Class
 /// What is wanted. A map, not read-only data: rules change while the programs run.
 #[map]
 pub static WANTED: Array<Wanted> = Array::with_max_entries(1, 0);
+
+/// Subjects that no rule wants to hear of, each in its slot. The agent puts them in.
+#[map]
+pub static SUBJECTS: Array<u64> = Array::with_max_entries(SLOTS, 0);
 
 /// Generation of each seccomp filter that was sent, by address. A hash, because addresses are sparse; LRU, because no
 /// hook tells of a filter's end. An evicted filter is sent again.

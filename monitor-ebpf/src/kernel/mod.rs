@@ -7,5 +7,6 @@ pub mod maps;
 pub mod read;
 pub mod script;
 pub mod socket;
+pub mod subject;
 pub mod tail;
 pub mod task;

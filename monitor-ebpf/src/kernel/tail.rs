@@ -48,6 +48,10 @@ impl Path {
     /// The `struct path` at an address.
     #[inline(always)]
     pub fn at(address: u64) -> Self {
+        if offset!(path_dentry) == offset!(path_mnt) + 8 {
+            let [mount, dentry]: [u64; 2] = probed(address, offset!(path_mnt));
+            return Self { dentry, mount };
+        }
         Self { dentry: probed(address, offset!(path_dentry)), mount: probed(address, offset!(path_mnt)) }
     }
 }
@@ -101,6 +105,15 @@ impl Tail {
         set!(tail, offset, size_of::<T>() as u64);
         set!(tail, flags, 0);
         tail
+    }
+
+    /// Goes on behind the piece that was written last.
+    ///
+    /// # Safety
+    /// As for [`Tail::behind`], which must have been called for this record.
+    #[inline(always)]
+    pub unsafe fn resume(scratch: *mut Scratch) -> Self {
+        Self { base: scratch.cast() }
     }
 
     #[inline(always)]

@@ -8,7 +8,8 @@
 use aya_ebpf::{helpers::bpf_get_smp_processor_id, macros::btf_tracepoint, programs::BtfTracePointContext};
 use monitor_ebpf::{
     record::{CallRecord, Kind, SocketFacts, file_flag},
-    settings::{CALLS, Counter, Plan, Wanted, plan_flag},
+    settings::{CALLS, Counter, Plan, plan_flag, wanted},
+    subject::Subject,
 };
 
 use crate::{
@@ -22,7 +23,7 @@ use crate::{
         tail::{Path, Tail},
         task,
     },
-    probes::{seccomp::arguments, sys_exit::wanted},
+    probes::{push_down, seccomp::arguments, sys_exit},
 };
 
 /// `FMODE_WRITE` of `struct file`, unchanged since it exists.
@@ -31,7 +32,7 @@ const O_ACCMODE: u64 = 3;
 const O_TRUNC: u64 = 0o1000;
 const PROT_EXEC: u64 = 4;
 const MAP_ANONYMOUS: u64 = 0x20;
-const S_IFMT: u32 = 0o170_000;
+pub(super) const S_IFMT: u32 = 0o170_000;
 const S_IFREG: u32 = 0o100_000;
 const S_IFSOCK: u32 = 0o140_000;
 const AT_FDCWD: i32 = -100;
@@ -61,13 +62,14 @@ fn try_sys_exit_call(ctx: &BtfTracePointContext) -> Option<()> {
         let compat = task::is_compat(current);
         let nr = typed::<u32>(regs, offset!(regs_nr)) & setting!(nr_mask);
         let plan = plan(compat, nr)?;
-        let is_for_drift = wanted(compat, nr) == Wanted::DRIFT;
+        let level = sys_exit::wanted(compat, nr);
         (*record).args = arguments(regs, compat);
         (*record).ret = ret;
         (*record).nr = nr as i32;
         (*record).cpu = bpf_get_smp_processor_id() as u16;
-        (*record).reserved = [0; 3];
-        if !is_due(record, plan, is_for_drift, current) {
+        (*record).subject = Subject::NONE.to_words();
+        let mut is_for_drift = level & outcome(record, plan) == 0;
+        if !is_due(record, plan, level, is_for_drift, current) {
             return None;
         }
         let file = open_file(record, plan, current);
@@ -78,12 +80,22 @@ fn try_sys_exit_call(ctx: &BtfTracePointContext) -> Option<()> {
         } else {
             file::path(file)
         };
+        let mut has_text = false;
+        if !is_for_drift && level & wanted::BY_SUBJECT != 0 && (*plan).open_flags != Plan::ABSENT {
+            if push_down::is_boring(scratch, plan, compat, current, place) {
+                is_for_drift = true;
+                if !is_due(record, plan, level, is_for_drift, current) {
+                    return None;
+                }
+            }
+            has_text = true;
+        }
         (*record).file = file::facts_at(place);
         if is_for_drift && !is_watched(record, plan, current) {
             return None;
         }
         (*record).socket_len = 0;
-        if (*record).file.mode & S_IFMT == S_IFSOCK {
+        if !has_text && (*record).file.mode & S_IFMT == S_IFSOCK {
             let facts = scratch.cast::<u8>().add(size_of::<CallRecord>()).cast::<SocketFacts>();
             *facts = socket::facts(socket::of(file));
             (*record).socket_len = size_of::<SocketFacts>() as u16;
@@ -96,32 +108,44 @@ fn try_sys_exit_call(ctx: &BtfTracePointContext) -> Option<()> {
         }
         (*record).header = task::header::<CallRecord>(Kind::CALL, 0, current);
         (*record).comm = task::comm(current);
-        let tail = write_tail(scratch, plan, current, file, place);
+        let tail = write_tail(scratch, plan, current, file, place, has_text);
         (*record).header.flags |= tail.flags();
         emit::variable(Kind::CALL, scratch, tail.len(), Urgency::Normal);
     }
     Some(())
 }
 
-/// Writes the pieces in the order in which the record has their lengths.
+/// Writes the pieces in the order in which the record has their lengths. If it `has_text`, its first text is there.
 ///
 /// # Safety
 /// `scratch` must hold the record's fixed part; `current` must be the running task.
 #[inline(always)]
-unsafe fn write_tail(scratch: *mut Scratch, plan: *const Plan, current: Typed, file: u64, place: Path) -> Tail {
+unsafe fn write_tail(
+    scratch: *mut Scratch,
+    plan: *const Plan,
+    current: Typed,
+    file: u64,
+    place: Path,
+    has_text: bool,
+) -> Tail {
     let record = scratch.cast::<CallRecord>();
     // SAFETY: the caller's promise.
     unsafe {
-        let tail = Tail::behind::<CallRecord>(scratch);
-        tail.skip(u32::from((*record).socket_len));
-        (*record).text_len[0] = text(tail, record, (*plan).texts[0]);
+        let tail = if has_text {
+            Tail::resume(scratch)
+        } else {
+            let tail = Tail::behind::<CallRecord>(scratch);
+            tail.skip(u32::from((*record).socket_len));
+            (*record).text_len[0] = text(tail, record, (*plan).texts[0]);
+            tail
+        };
         let is_first_relative = tail.is_relative();
         (*record).text_len[1] = text(tail, record, (*plan).texts[1]);
         let is_second_relative = tail.is_relative();
         (*record).text_len[2] = text(tail, record, (*plan).texts[2]);
         (*record).structure_len = structure(tail, record, plan, file);
         let fs = typed::<u64>(current, offset!(task_fs));
-        let root = Path::at(fs + u64::from(offset!(fs_root)));
+        let root = root(current);
         let place = if (*record).socket_len == 0 { place } else { Path::NONE };
         (*record).path_len = tail.path(place, root);
         let place = directory(record, (*plan).directories[0], is_first_relative, current, fs);
@@ -152,14 +176,32 @@ unsafe fn flag(plan: *const Plan, flag: u8) -> bool {
 /// An argument, or the result, by the number that a plan has for it. Read from memory: an index that varies has no
 /// register.
 #[inline(always)]
-unsafe fn argument(record: *const CallRecord, index: u8) -> u64 {
+pub(super) unsafe fn argument(record: *const CallRecord, index: u8) -> u64 {
     // SAFETY: eight words from the arguments on are within the record.
     unsafe { (&raw const (*record).args).cast::<u64>().add(usize::from(index & 7)).read_volatile() }
 }
 
+/// Bits of [`wanted`] for how the call ended.
+#[inline(always)]
+unsafe fn outcome(record: *const CallRecord, plan: *const Plan) -> u8 {
+    // SAFETY: the caller's record and plan.
+    unsafe {
+        let flags = (*plan).open_flags;
+        let access = if flags == Plan::ABSENT { u64::MAX } else { argument(record, flags) & O_ACCMODE };
+        wanted::outcome((*record).ret < 0, access)
+    }
+}
+
+/// What the task has as its root.
+#[inline(always)]
+pub(super) unsafe fn root(current: Typed) -> Path {
+    // SAFETY: the running task.
+    Path::at(unsafe { typed::<u64>(current, offset!(task_fs)) } + u64::from(offset!(fs_root)))
+}
+
 /// What arguments and result say already, before any memory is read.
 #[inline(always)]
-unsafe fn is_due(record: *const CallRecord, plan: *const Plan, is_for_drift: bool, current: Typed) -> bool {
+unsafe fn is_due(record: *const CallRecord, plan: *const Plan, level: u8, is_for_drift: bool, current: Typed) -> bool {
     // SAFETY: the caller's record and plan, and the running task.
     unsafe {
         let failed = (*record).ret < 0;
@@ -168,6 +210,9 @@ unsafe fn is_due(record: *const CallRecord, plan: *const Plan, is_for_drift: boo
         }
         if !is_for_drift {
             return true;
+        }
+        if level & wanted::DRIFT == 0 {
+            return false;
         }
         if flag(plan, plan_flag::MAPS) {
             return argument(record, 2) & PROT_EXEC != 0 && argument(record, 3) & MAP_ANONYMOUS == 0;
@@ -227,7 +272,7 @@ unsafe fn is_watched(record: *const CallRecord, plan: *const Plan, current: Type
 
 /// Copies a text that the call was given.
 #[inline(always)]
-unsafe fn text(tail: Tail, record: *const CallRecord, index: u8) -> u16 {
+pub(super) unsafe fn text(tail: Tail, record: *const CallRecord, index: u8) -> u16 {
     // SAFETY: the caller's record.
     let address = if index == Plan::ABSENT { 0 } else { unsafe { argument(record, index) } };
     tail.user_str(address)
@@ -254,7 +299,13 @@ unsafe fn structure(tail: Tail, record: *const CallRecord, plan: *const Plan, fi
 
 /// The directory that a relative text belongs to.
 #[inline(always)]
-unsafe fn directory(record: *const CallRecord, index: u8, is_relative: bool, current: Typed, fs: u64) -> Path {
+pub(super) unsafe fn directory(
+    record: *const CallRecord,
+    index: u8,
+    is_relative: bool,
+    current: Typed,
+    fs: u64,
+) -> Path {
     if index == Plan::ABSENT || !is_relative {
         return Path::NONE;
     }

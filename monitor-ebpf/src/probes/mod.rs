@@ -6,6 +6,7 @@ pub mod exec;
 pub mod exit;
 pub mod fork;
 pub mod pair;
+pub mod push_down;
 pub mod seccomp;
 pub mod signal;
 pub mod sys_exit;

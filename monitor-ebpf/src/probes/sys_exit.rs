@@ -9,7 +9,7 @@ use core::{arch::asm, mem::offset_of};
 use aya_ebpf::{helpers::bpf_get_current_cgroup_id, macros::btf_tracepoint, programs::BtfTracePointContext};
 use monitor_ebpf::{
     offsets::MISSING,
-    settings::{CALLS, Class, Made, SeccompMethod, Wanted},
+    settings::{CALLS, Class, Made, SeccompMethod, Wanted, wanted},
 };
 
 use crate::kernel::{
@@ -83,14 +83,14 @@ pub fn dispatch(ctx: &BtfTracePointContext, class: Class) {
 #[inline(always)]
 pub fn dispatch_wanted(ctx: &BtfTracePointContext, nr: u32) {
     // SAFETY: the running task.
-    if level(offset_of!(Wanted, either), nr) != Wanted::NONE
-        && wanted(unsafe { task::is_compat(task::current()) }, nr) != Wanted::NONE
+    if level(offset_of!(Wanted, either), nr) != wanted::NOT
+        && wanted(unsafe { task::is_compat(task::current()) }, nr) != wanted::NOT
     {
         dispatch(ctx, Class::CALL);
     }
 }
 
-/// How much is wanted of a call.
+/// How much is wanted of a call: bits of [`wanted`](mod@wanted).
 #[inline(always)]
 pub fn wanted(compat: bool, nr: u32) -> u8 {
     if compat { level(offset_of!(Wanted, compat), nr) } else { level(offset_of!(Wanted, native), nr) }
@@ -98,9 +98,9 @@ pub fn wanted(compat: bool, nr: u32) -> u8 {
 
 #[inline(always)]
 fn level(table: usize, nr: u32) -> u8 {
-    let Some(tables) = WANTED.get_ptr(0) else { return Wanted::NONE };
+    let Some(tables) = WANTED.get_ptr(0) else { return wanted::NOT };
     if nr as usize >= CALLS {
-        return Wanted::NONE;
+        return wanted::NOT;
     }
     // SAFETY: the table and the checked index are within the map's only value.
     unsafe { tables.cast::<u8>().add(table + nr as usize).read_volatile() }

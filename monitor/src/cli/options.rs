@@ -34,6 +34,9 @@ pub(super) struct RuleArgs {
     /// `none` [default: suggested with -o falco]
     #[arg(long, value_name = "TEXT")]
     append_output: Vec<String>,
+    /// Whether a sensor is to send what these rules need and no more.
+    #[arg(skip)]
+    push_down: bool,
 }
 
 impl RuleArgs {
@@ -44,6 +47,12 @@ impl RuleArgs {
             args.append_output.push(SUGGESTED.to_owned());
         }
         args
+    }
+
+    /// For a sensor that is to send what they need and no more.
+    pub(super) fn for_sensor(mut self, push_down: bool) -> Self {
+        self.push_down = push_down;
+        self
     }
 
     /// Reads and compiles the rules; what is wrong with them is on stderr already when this fails.
@@ -76,6 +85,7 @@ impl RuleArgs {
             tags: self.tag.clone(),
             append_output: self.append_output.iter().filter_map(|text| appended(text)).collect(),
             supply: rules::Supply::Agent,
+            push_down: self.push_down,
         };
         RuleSet::load(&files.sources, &options)
     }

@@ -66,13 +66,16 @@ pub(super) struct Args {
     /// Configuration: spool, sinks, consumers over the network, metrics (see deploy/monitor.yaml)
     #[arg(short = 'c', long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Have the kernel send every event of the types that rules name, also those that no rule can match
+    #[arg(long)]
+    no_push_down: bool,
     #[command(flatten)]
     sensor: SensorArgs,
 }
 
 /// Runs the agent until it is told to stop.
 pub(super) fn run(args: Args) -> Result<Exit> {
-    let rules_args = args.rules.for_format(args.findings.format());
+    let rules_args = args.rules.for_format(args.findings.format()).for_sensor(!args.no_push_down);
     let (rules, digest) = rules_args.load_with_digest()?;
     for line in Gaps::of(&rules).lines() {
         say(format!("monitor: note: {line}"));
@@ -113,6 +116,8 @@ pub(super) fn run(args: Args) -> Result<Exit> {
     pipeline.set_drift_policy(policy);
     pipeline.time_rules(ktime_ns);
     pipeline.set_seccomp_window(args.findings.seccomp_window_ns());
+    let mut subjects = sensor.subjects()?;
+    pipeline.on_bored(move |subject, by| subjects.bore(subject, by));
     let mut flow = Flow {
         pipeline,
         capture,

@@ -27,6 +27,11 @@ impl Syscall<'_> {
         self.record.header.flags & header_flag::COMPAT != 0
     }
 
+    /// Whether its first text is an absolute path.
+    pub fn is_absolute(&self) -> bool {
+        self.texts[0].starts_with(b"/")
+    }
+
     /// An argument, or what it returned, by the number that a plan has for it.
     pub fn number(&self, index: u8) -> u64 {
         self.record.args.get(usize::from(index)).copied().unwrap_or(self.record.ret.cast_unsigned())

@@ -77,7 +77,7 @@ impl RuleSet {
         costs: &mut Costs,
         mut on_match: impl FnMut(&Rule),
     ) {
-        let Self { rules, engine, matching } = self;
+        let Self { rules, engine, matching, .. } = self;
         let (begun, mut reporting) = (clock(), 0);
         let mut meter = Meter { rules, costs, clock, begun };
         engine.evaluate_watched(event_type, event, &mut meter, &mut |number| {

@@ -1,7 +1,9 @@
 //! What rules need a source to tell, so that nothing else has to be sent. An over-approximation: what is left out here no rule
 //! can match.
 
-use super::{EventTypes, RuleSet, condition::Expr};
+use monitor_ebpf::settings::wanted;
+
+use super::{EventTypes, RuleSet, condition::Expr, push_down};
 use crate::{
     event::{EventType, field::Field},
     syscall::calls::CALLS,
@@ -16,13 +18,23 @@ pub struct Demand {
     pub drift: EventTypes,
     /// Whether an exec must tell its environment.
     pub environment: bool,
+    /// How much of each type in `all`: bits of [`wanted`](mod@wanted).
+    levels: Levels,
 }
+
+/// By event type.
+type Levels = [u8; EventType::COUNT];
 
 impl Demand {
     /// Nothing.
-    pub const NONE: Self = Self { all: EventTypes::NONE, drift: EventTypes::NONE, environment: false };
+    pub const NONE: Self = Self {
+        all: EventTypes::NONE,
+        drift: EventTypes::NONE,
+        environment: false,
+        levels: [wanted::ALL; EventType::COUNT],
+    };
     /// Everything, calls that are told by their name alone included.
-    pub const ALL: Self = Self { all: EventTypes::ALL, drift: EventTypes::ALL, environment: true };
+    pub const ALL: Self = Self { all: EventTypes::ALL, drift: EventTypes::ALL, environment: true, ..Self::NONE };
 
     /// Of whoever replays a capture with rules that are not known yet: every call that Falco has an event for.
     pub fn of_any_rules() -> Self {
@@ -30,7 +42,7 @@ impl Demand {
         for event_type in CALLS.iter().filter_map(|call| EventType::find(call.name)) {
             all.insert_named(event_type);
         }
-        Self { all, drift: EventTypes::NONE, environment: true }
+        Self { all, environment: true, ..Self::NONE }
     }
 
     /// Of these rules. Those that name no event types take what comes.
@@ -42,13 +54,25 @@ impl Demand {
             let of = if needs_drift(&rule.expr) { &mut demand.drift } else { &mut demand.all };
             *of = of.union(rule.event_types);
         }
+        if rules.pushes_down() {
+            for event_type in demand.all.iter() {
+                if let Some(level) = demand.levels.get_mut(event_type.index()) {
+                    *level = push_down::level(&rules.rules, event_type);
+                }
+            }
+        }
         demand
+    }
+
+    /// How much is wanted of the events of a type that is in `all`.
+    pub fn level(&self, event_type: EventType) -> u8 {
+        self.levels.get(event_type.index()).copied().unwrap_or(wanted::ALL)
     }
 }
 
 /// Whether a condition can hold only where the drift detection says something: a comparison with a field that has no value
 /// does not hold.
-fn needs_drift(expr: &Expr) -> bool {
+pub(super) fn needs_drift(expr: &Expr) -> bool {
     match expr {
         Expr::And(exprs) => exprs.iter().any(needs_drift),
         Expr::Or(exprs) => !exprs.is_empty() && exprs.iter().all(needs_drift),

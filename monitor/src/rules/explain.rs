@@ -4,7 +4,10 @@ use std::fmt::Write as _;
 
 use serde_json::{Value as Json, json};
 
-use super::{EventTypes, Expr, Rule};
+use super::{
+    EventTypes, Expr, Rule,
+    push_down::{self, Known, Reduced},
+};
 use crate::event::{EventType, field::Field};
 
 /// Event types that are listed before the rest is counted.
@@ -34,6 +37,7 @@ impl Explanation<'_> {
         tree(&rule.expr, 1, &mut text);
         let _ = writeln!(text, "\nevents: {}", self.event_types());
         let _ = writeln!(text, "from the kernel: {}", self.kernel_sends());
+        self.pushed_down(&mut text);
         text.push_str("\nfields:\n");
         for field in &self.fields {
             let info = field.info();
@@ -59,9 +63,30 @@ impl Explanation<'_> {
             "event_types": names(rule.event_types),
             "kernel_sends": sent,
             "kernel_does_not_send": missing,
+            "opens_that_succeed": left_json(push_down::left(rule, Known { failed: false, by: true })),
+            "opens_that_fail": left_json(push_down::left(rule, Known { failed: true, by: true })),
             "fields": fields.collect::<Vec<_>>(),
             "output": rule.output.to_string(),
         })
+    }
+
+    /// What the kernel leaves out of opens, which are the most frequent events by far.
+    fn pushed_down(&self, text: &mut String) {
+        for (failed, what) in [(false, "opens that succeed"), (true, "opens that fail")] {
+            match push_down::left(self.rule, Known { failed, by: true }) {
+                None => {}
+                Some(Reduced::Known(false)) => {
+                    let _ = writeln!(text, "    {what}: none");
+                }
+                Some(Reduced::Known(true)) => {
+                    let _ = writeln!(text, "    {what}: all, whatever is opened");
+                }
+                Some(Reduced::If(expr)) => {
+                    let _ = writeln!(text, "    {what}: those of which this may hold; the kernel leaves out the rest");
+                    tree(&expr, 2, text);
+                }
+            }
+        }
     }
 
     fn event_types(&self) -> String {
@@ -93,6 +118,15 @@ impl Explanation<'_> {
             }
             (_, n) => format!("{}; not sent yet: {}", sent.join(", "), some(&missing, n)),
         }
+    }
+}
+
+/// `null` for a rule that looks at no opens, else whether all or none may match, or what must hold for them.
+fn left_json(left: Option<Reduced>) -> Json {
+    match left {
+        None => Json::Null,
+        Some(Reduced::Known(all)) => json!(all),
+        Some(Reduced::If(expr)) => json_tree(&expr),
     }
 }
 

@@ -45,6 +45,7 @@ mod item;
 mod list;
 mod operand;
 mod parse;
+mod push_down;
 pub mod reference;
 mod resolve;
 #[cfg(test)]
@@ -71,6 +72,8 @@ use format::CONTAINER_INFO;
 pub use format::{Rendered, Template};
 pub use gaps::Gaps;
 pub use list::{fields_json, fields_text, list_json, list_text};
+pub use push_down::Bored;
+use push_down::Subjects;
 pub use resolve::Supply;
 use text::{Composed, Origin};
 use yaml::Scalar;
@@ -131,6 +134,8 @@ pub struct Options {
     pub append_output: Vec<AppendOutput>,
     /// Whose fields they can name.
     pub supply: Supply,
+    /// Whether it is to be found out what the kernel need not send for them.
+    pub push_down: bool,
 }
 
 /// Text that is added to the outputs of some rules, behind a blank.
@@ -188,6 +193,8 @@ pub struct RuleSet {
     rules: Vec<Rule>,
     engine: Engine,
     matching: Matching,
+    /// What the kernel need not send for them, where that is to be found out.
+    subjects: Option<Subjects>,
 }
 
 impl RuleSet {
@@ -209,7 +216,10 @@ impl RuleSet {
             rules.into_iter().filter(|(rule, enabled)| options.want(rule, *enabled)).map(|(rule, _)| rule).collect();
         let conditions: Vec<&Expr> = rules.iter().map(|rule| &rule.expr).collect();
         match Engine::new(&conditions) {
-            Ok(engine) => Some(Self { rules, engine, matching: options.matching }),
+            Ok(engine) => {
+                let subjects = options.push_down.then(|| Subjects::of(&rules)).flatten();
+                Some(Self { rules, engine, matching: options.matching, subjects })
+            }
             Err(engine::TooLarge) => {
                 let name = sources.first().map_or_else(String::new, |source| source.name.clone());
                 let text = Arc::new(Text { name, text: String::new() });
@@ -218,6 +228,16 @@ impl RuleSet {
                 None
             }
         }
+    }
+
+    /// Whether it is to be found out what the kernel need not send for them.
+    const fn pushes_down(&self) -> bool {
+        self.subjects.is_some()
+    }
+
+    /// Whether no rule can match an open that ends as this event does, whatever else is true.
+    pub fn bored<F: Fields + ?Sized>(&mut self, event_type: EventType, event: &F, failed: bool) -> Option<Bored> {
+        self.subjects.as_mut().and_then(|subjects| subjects.bored(event_type, event, failed))
     }
 
     /// The rules in use, in order.
@@ -232,7 +252,7 @@ impl RuleSet {
 
     /// Calls `on_match` for the rules that an event satisfies: the first, or all.
     pub fn evaluate<F: Fields + ?Sized>(&mut self, event_type: EventType, event: &F, mut on_match: impl FnMut(&Rule)) {
-        let Self { rules, engine, matching } = self;
+        let Self { rules, engine, matching, .. } = self;
         engine.evaluate(event_type, event, &mut |number| {
             rules.get(number).into_iter().for_each(&mut on_match);
             matching.after_match()

@@ -11,11 +11,19 @@ use monitor_ebpf::{
     immediate::Group,
     offsets::Need,
     settings::{Class, SeccompMethod, Wanted},
+    subject::Key,
 };
 use thiserror::Error;
 use zerocopy::IntoBytes as _;
 
-use super::{bundle::Places, immediate, made::MadeMap, offsets, privileges, settings, stats::LossMap};
+use super::{
+    bundle::Places,
+    immediate,
+    made::MadeMap,
+    offsets, privileges, settings,
+    stats::LossMap,
+    subjects::{self, Subjects},
+};
 use crate::rules::Demand;
 
 /// Where the kernel describes its types.
@@ -172,6 +180,9 @@ pub struct Loaded {
     _classes: ProgramArray<MapData>,
     /// Which calls are wanted.
     wanted: Array<MapData, WantedBytes>,
+    /// How often that has changed.
+    epoch: u32,
+    subject_key: Key,
     /// How denied system calls are found.
     pub seccomp_method: u32,
 }
@@ -234,8 +245,9 @@ pub fn load(choice: &Settings) -> Result<Loaded, SensorError> {
     let (resolved, ids) = kernel_types()?;
     require_core(&resolved)?;
     let method = seccomp_method(choice.seccomp, &resolved)?;
+    let key = subjects::new_key()?;
     let settings =
-        settings::for_machine(&resolved.offsets, method, std::process::id(), choice.ring_bytes, choice.observe);
+        settings::for_machine(&resolved.offsets, method, std::process::id(), choice.ring_bytes, choice.observe, key);
     let numbers = [(Group::OFFSETS, resolved.offsets.as_bytes()), (Group::SETTINGS, settings.as_bytes())];
     let object = immediate::fill(OBJECT, &numbers).map_err(|error| SensorError::Object(chain(&error)))?;
     let mut ebpf = EbpfLoader::new()
@@ -250,11 +262,11 @@ pub fn load(choice: &Settings) -> Result<Loaded, SensorError> {
     let mut classes = take_classes(&mut ebpf)?;
     start_log(&mut ebpf, choice.bpf_log)?;
     let mut wanted = take_wanted(&mut ebpf)?;
-    want(&mut wanted, choice.wanted)?;
+    want(&mut wanted, choice.wanted, 0)?;
     for entry in ALWAYS.iter().chain(seccomp_programs(method)) {
         place(&mut ebpf, &ids, &mut classes, entry)?;
     }
-    Ok(Loaded { ebpf, ids: Some(ids), _classes: classes, wanted, seccomp_method: method })
+    Ok(Loaded { ebpf, ids: Some(ids), _classes: classes, wanted, epoch: 0, subject_key: key, seccomp_method: method })
 }
 
 fn take_wanted(ebpf: &mut Ebpf) -> Result<Array<MapData, WantedBytes>, SensorError> {
@@ -263,8 +275,8 @@ fn take_wanted(ebpf: &mut Ebpf) -> Result<Array<MapData, WantedBytes>, SensorErr
 }
 
 /// Tells the programs which calls to send.
-fn want(map: &mut Array<MapData, WantedBytes>, demand: Demand) -> Result<(), SensorError> {
-    let value: WantedBytes = zerocopy::transmute!(settings::wanted(&demand));
+fn want(map: &mut Array<MapData, WantedBytes>, demand: Demand, epoch: u32) -> Result<(), SensorError> {
+    let value: WantedBytes = zerocopy::transmute!(settings::wanted(&demand, epoch));
     map.set(0, value, 0).map_err(|error| SensorError::Object(chain(&error)))
 }
 
@@ -361,9 +373,17 @@ impl Loaded {
         RingBuf::try_from(map).map_err(|error| SensorError::Object(error.to_string()))
     }
 
-    /// Changes which calls are sent.
+    /// Changes which calls are sent. What was found out of files before counts no more.
     pub(super) fn want(&mut self, demand: Demand) -> Result<(), SensorError> {
-        want(&mut self.wanted, demand)
+        self.epoch = self.epoch.wrapping_add(1);
+        want(&mut self.wanted, demand, self.epoch)
+    }
+
+    pub(super) fn subjects(&mut self) -> Result<Subjects, SensorError> {
+        let map = self.ebpf.take_map("SUBJECTS").ok_or_else(|| SensorError::Object("no map SUBJECTS".into()))?;
+        Array::try_from(map)
+            .map(|table| Subjects::new(table, self.subject_key))
+            .map_err(|error| SensorError::Object(error.to_string()))
     }
 
     pub(super) fn counters(&mut self) -> Result<PerCpuArray<MapData, u64>, SensorError> {

@@ -17,6 +17,7 @@ pub mod privileges;
 pub mod settings;
 pub mod snapshot;
 pub mod stats;
+mod subjects;
 
 use std::{
     collections::VecDeque,
@@ -41,6 +42,7 @@ use digest::Digests;
 use load::{Loaded, SensorError, Settings};
 use made::Made;
 use stats::{Counts, Losses, Programs, Stats};
+use subjects::Subjects;
 
 /// How often the kernel's counters are read.
 const STATS_INTERVAL: Duration = Duration::from_secs(1);
@@ -92,6 +94,12 @@ impl Sensor {
     /// Changes which calls the kernel sends: those that rules need, and what is always needed.
     pub fn want(&mut self, demand: Demand) -> Result<(), SensorError> {
         self.loaded.as_mut().map_or(Ok(()), |loaded| loaded.want(demand))
+    }
+
+    /// The table of files of which no rule wants to hear; there is one of it.
+    pub fn subjects(&mut self) -> Result<Subjects, SensorError> {
+        let gone = || SensorError::Object("no map SUBJECTS".into());
+        self.loaded.as_mut().ok_or_else(gone)?.subjects()
     }
 
     /// Counters since the start.

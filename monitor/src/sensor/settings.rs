@@ -3,10 +3,12 @@
 
 use monitor_ebpf::{
     offsets::{MISSING, Offsets},
-    settings::{CALLS, Plan, SeccompMethod, Settings, Table, Wanted},
+    settings::{CALLS, Plan, SeccompMethod, Settings, Table, Wanted, wanted},
+    subject::Key,
 };
 
 use crate::{
+    event::EventType,
     rules::{Demand, EventTypes},
     syscall::{self, Arch, calls},
 };
@@ -25,36 +27,36 @@ const WORD_BITS: u32 = 64;
 
 /// Calls that are wanted whatever the rules are, because what is known of processes rests on them.
 const ALWAYS: &[(&str, u8)] = &[
-    ("open", Wanted::DRIFT),
-    ("openat", Wanted::DRIFT),
-    ("openat2", Wanted::DRIFT),
-    ("creat", Wanted::DRIFT),
-    ("mmap", Wanted::DRIFT),
-    ("mmap2", Wanted::DRIFT),
-    ("mprotect", Wanted::DRIFT),
-    ("chdir", Wanted::ALL),
-    ("fchdir", Wanted::ALL),
+    ("open", wanted::DRIFT),
+    ("openat", wanted::DRIFT),
+    ("openat2", wanted::DRIFT),
+    ("creat", wanted::DRIFT),
+    ("mmap", wanted::DRIFT),
+    ("mmap2", wanted::DRIFT),
+    ("mprotect", wanted::DRIFT),
+    ("chdir", wanted::ALL),
+    ("fchdir", wanted::ALL),
 ];
 
 /// This machine's tables: of the 64-bit entry, and of the 32-bit one.
 const ARCHES: (Arch, Arch) =
     if cfg!(target_arch = "aarch64") { (Arch::Aarch64, Arch::Arm) } else { (Arch::X86_64, Arch::I386) };
 
-/// What the programs are to send for rules with this demand.
-pub fn wanted(demand: &Demand) -> Wanted {
-    let mut wanted = Wanted { environment: u8::from(demand.environment), ..Wanted::NOTHING };
-    let named = |types: EventTypes, level| {
-        types.iter().filter(|one| syscall::is_told(*one)).map(move |one| (one.name(), level))
+/// What the programs are to send for rules with this demand, which are the ones of this number.
+pub fn wanted(demand: &Demand, epoch: u32) -> Wanted {
+    let mut wanted = Wanted { environment: u8::from(demand.environment), epoch, ..Wanted::NOTHING };
+    let named = |types: EventTypes, level: fn(&Demand, EventType) -> u8| {
+        types.iter().filter(|one| syscall::is_told(*one)).map(move |one| (one.name(), level(demand, one)))
     };
-    let told = named(demand.all, Wanted::ALL).chain(named(demand.drift, Wanted::DRIFT));
+    let told = named(demand.all, Demand::level).chain(named(demand.drift, |_, _| wanted::DRIFT));
     for (name, level) in ALWAYS.iter().copied().chain(told) {
         for (arch, table) in [(ARCHES.0, &mut wanted.native), (ARCHES.1, &mut wanted.compat)] {
             let index = syscall::number(arch, name).and_then(|nr| usize::try_from(nr).ok());
             if let Some(index) = index
                 && let (Some(slot), Some(either)) = (table.get_mut(index), wanted.either.get_mut(index))
             {
-                *slot = level.max(*slot);
-                *either = level.max(*either);
+                *slot |= level;
+                *either |= level;
             }
         }
     }
@@ -62,7 +64,14 @@ pub fn wanted(demand: &Demand) -> Wanted {
 }
 
 /// Settings for this machine.
-pub fn for_machine(offsets: &Offsets, method: u32, agent_tgid: u32, ring_bytes: u32, observe: bool) -> Settings {
+pub fn for_machine(
+    offsets: &Offsets,
+    method: u32,
+    agent_tgid: u32,
+    ring_bytes: u32,
+    observe: bool,
+    subject_key: Key,
+) -> Settings {
     let (compat_mask, nr_mask) =
         if cfg!(target_arch = "aarch64") { (TIF_32BIT, u32::MAX) } else { (TS_COMPAT, !X32_BIT) };
     let mut settings = Settings {
@@ -74,6 +83,7 @@ pub fn for_machine(offsets: &Offsets, method: u32, agent_tgid: u32, ring_bytes: 
         pressure_bytes: ring_bytes / 4,
         reserve_bytes: ring_bytes / 8 * 7,
         budget: ring_bytes / BUDGET_SHARE,
+        subject_key,
         native: table(ARCHES.0, offsets.allow_native_size),
         compat: table(ARCHES.1, offsets.allow_compat_size),
     };
@@ -126,10 +136,11 @@ mod tests {
         let mut types = EventTypes::NONE;
         types.insert_named(EventType::find("connect").unwrap());
         types.insert_named(EventType::find("personality").unwrap());
-        let wanted = wanted(&Demand { all: types, ..Demand::NONE });
+        let wanted = wanted(&Demand { all: types, ..Demand::NONE }, 0);
+        let (all, drift) = (wanted::ALL, wanted::DRIFT);
         let (connect, personality, openat, read) = (42, 135, 257, 0);
-        assert_eq!([connect, personality, openat, read].map(|nr| wanted.native[nr]), [2, 2, 1, 0]);
-        assert_eq!(wanted.compat[362], Wanted::ALL, "connect of 32-bit programs");
-        assert_eq!((wanted.either[42], wanted.either[362]), (2, 2));
+        assert_eq!([connect, personality, openat, read].map(|nr| wanted.native[nr]), [all, all, drift, wanted::NOT]);
+        assert_eq!(wanted.compat[362], all, "connect of 32-bit programs");
+        assert_eq!((wanted.either[42], wanted.either[362]), (all, all));
     }
 }

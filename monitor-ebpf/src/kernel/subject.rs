@@ -1,0 +1,177 @@
+//! The subject of an open: a digest of the call, its flags, and the way from the file up to the task's root; or where there is
+//! no file, because it failed, of the name that it was given.
+//!
+//! Each step has the dentry's address and the hash of its name, which the kernel makes with the parent's address, so that two files
+//! with one digest have one path: a file that is renamed, or a directory above it, has another. No name is read. Where
+//! a file system begins that is mounted, the mount and the place that it is mounted on go in as well. All state of the walk
+//! lies in scratch memory, for the reason that [`super::tail`] gives.
+
+use monitor_ebpf::subject::{Digest, SLOTS, Subject};
+
+use super::{
+    globals::{SETTINGS, offset},
+    maps::{SCRATCH_BYTES, SUBJECTS, Scratch},
+    read::probed,
+    tail::Path,
+};
+
+/// Steps of a walk; what lies deeper has no subject.
+const MAX_STEPS: u32 = 24;
+/// Words of a name that was given; a longer one has no subject.
+const MAX_TEXT_WORDS: u32 = 64;
+
+/// State of the walk, in the second half of scratch memory, where no record reaches.
+#[repr(C)]
+struct State {
+    here: Path,
+    root: Path,
+    digest: u64,
+    factor: u64,
+    is_complete: u64,
+}
+
+/// A digest that is being made.
+#[derive(Clone, Copy)]
+pub struct Walk {
+    state: *mut State,
+}
+
+/// Reads a member of the state, and really from memory.
+macro_rules! get {
+    ($walk:expr, $($member:ident).+) => {
+        {
+            // SAFETY: the state lies inside scratch memory and is aligned.
+            let value = unsafe { (&raw const (*$walk.state).$($member).+).read_volatile() };
+            value
+        }
+    };
+}
+
+/// Writes a member of the state, and really to memory.
+macro_rules! set {
+    ($walk:expr, $($member:ident).+, $value:expr) => {
+        {
+            let value = $value;
+            // SAFETY: as for `get!`.
+            unsafe { (&raw mut (*$walk.state).$($member).+).write_volatile(value) }
+        }
+    };
+}
+
+/// Whether no rule wants to hear of it.
+#[inline(always)]
+pub fn is_boring(subject: Subject) -> bool {
+    subject != Subject::NONE && SUBJECTS.get(subject.slot() & (SLOTS - 1)).is_some_and(|known| *known == subject.0)
+}
+
+impl Walk {
+    /// Begins with what tells calls apart besides files and names.
+    ///
+    /// # Safety
+    /// `scratch` must be scratch memory of the running program.
+    #[inline(always)]
+    pub unsafe fn begin(scratch: *mut Scratch, call: [u64; 3]) -> Self {
+        // SAFETY: the caller's promise; the state fits behind the middle. The key is read-only data.
+        let (walk, seed, factor) = unsafe {
+            let key = &raw const SETTINGS.subject_key;
+            let state = scratch.cast::<u8>().add(SCRATCH_BYTES / 2).cast::<State>();
+            (Self { state }, (&raw const (*key).seed).read_volatile(), (&raw const (*key).factor).read_volatile())
+        };
+        set!(walk, factor, factor);
+        set!(walk, digest, Digest(seed).with(factor, call[0]).with(factor, call[1]).with(factor, call[2]).0);
+        walk
+    }
+
+    /// Begins anew with a subject.
+    #[inline(always)]
+    pub fn again(self, start: u64, subject: Subject) {
+        set!(self, digest, start);
+        self.take(subject.0);
+    }
+
+    /// Goes up from a file, or a directory, to the task's root. The subject so far; none where the way is too long or
+    /// does not lead there.
+    #[inline(always)]
+    pub fn up(self, from: Path, root: Path) -> Subject {
+        set!(self, is_complete, 0);
+        set!(self, here.dentry, from.dentry);
+        set!(self, here.mount, from.mount);
+        set!(self, root.dentry, root.dentry);
+        set!(self, root.mount, root.mount);
+        for _ in 0..MAX_STEPS {
+            if !self.step() {
+                break;
+            }
+        }
+        if get!(self, is_complete) == 0 { Subject::NONE } else { self.subject() }
+    }
+
+    /// Takes a text of so many bytes. The subject so far; none where the text is too long or there is none.
+    ///
+    /// # Safety
+    /// `text` must be in the first half of scratch memory, aligned to eight bytes.
+    #[inline(always)]
+    pub unsafe fn text(self, text: *const u8, bytes: u32) -> Subject {
+        if bytes == 0 || bytes > MAX_TEXT_WORDS * 8 {
+            return Subject::NONE;
+        }
+        for at in 0..MAX_TEXT_WORDS {
+            let begin = at * 8;
+            if begin >= bytes {
+                break;
+            }
+            // SAFETY: the caller's promise; it reaches no further than the second half of scratch memory.
+            let word = unsafe { text.add(begin as usize).cast::<u64>().read_volatile() };
+            // What stands behind the text is of an earlier record.
+            let rest = bytes - begin;
+            self.take(if rest < 8 { word & ((1 << (rest * 8)) - 1) } else { word });
+        }
+        self.take(u64::from(bytes));
+        self.subject()
+    }
+
+    #[inline(always)]
+    fn subject(self) -> Subject {
+        Digest(get!(self, digest)).subject()
+    }
+
+    /// Takes a word.
+    #[inline(always)]
+    pub fn take(self, word: u64) {
+        set!(self, digest, Digest(get!(self, digest)).with(get!(self, factor), word).0);
+    }
+
+    /// Goes one step up; false at the task's root, where the way is complete, and where nothing is above.
+    #[inline(always)]
+    fn step(self) -> bool {
+        let (dentry, mount): (u64, u64) = (get!(self, here.dentry), get!(self, here.mount));
+        self.take(dentry);
+        if dentry == get!(self, root.dentry) && mount == get!(self, root.mount) {
+            set!(self, is_complete, 1);
+            return false;
+        }
+        let [parent, name] = parent_and_name(dentry);
+        if parent != dentry {
+            self.take(name);
+            set!(self, here.dentry, parent);
+            return true;
+        }
+        // The top of a file system: go on at the place it is mounted on. There is none for a memory file.
+        let this = mount - u64::from(offset!(mount_mnt));
+        let above: u64 = probed(this, offset!(mount_parent));
+        self.take(mount);
+        self.take(probed(mount, offset!(vfsmount_root)));
+        set!(self, here.dentry, probed(this, offset!(mount_mountpoint)));
+        set!(self, here.mount, above + u64::from(offset!(mount_mnt)));
+        above != this && above != 0
+    }
+}
+
+/// The dentry above, and hash and length of the name.
+#[inline(always)]
+fn parent_and_name(dentry: u64) -> [u64; 2] {
+    if offset!(dentry_name_hash) == offset!(dentry_parent) + 8 {
+        return probed(dentry, offset!(dentry_parent));
+    }
+    [probed(dentry, offset!(dentry_parent)), probed(dentry, offset!(dentry_name_hash))]
+}
