@@ -23,7 +23,11 @@ use crate::{
         tail::{Path, Tail},
         task,
     },
-    probes::{push_down, seccomp::arguments, sys_exit},
+    probes::{
+        push_down::{self, Answer},
+        seccomp::arguments,
+        sys_exit,
+    },
 };
 
 /// `FMODE_WRITE` of `struct file`, unchanged since it exists.
@@ -82,13 +86,12 @@ fn try_sys_exit_call(ctx: &BtfTracePointContext) -> Option<()> {
         };
         let mut has_text = false;
         if !is_for_drift && level & wanted::BY_SUBJECT != 0 && (*plan).open_flags != Plan::ABSENT {
-            if push_down::is_boring(scratch, plan, compat, current, place) {
-                is_for_drift = true;
-                if !is_due(record, plan, level, is_for_drift, current) {
-                    return None;
-                }
+            let answer = push_down::ask(scratch, plan, compat, current, place);
+            is_for_drift = answer != Answer::Wanted;
+            if is_for_drift && !is_due(record, plan, level, is_for_drift, current) {
+                return None;
             }
-            has_text = true;
+            has_text = answer != Answer::BoringUnread;
         }
         (*record).file = file::facts_at(place);
         if is_for_drift && !is_watched(record, plan, current) {

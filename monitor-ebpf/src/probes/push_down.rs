@@ -24,12 +24,23 @@ const O_CREAT: u64 = 0o100;
 /// `__O_TMPFILE`
 const O_TMPFILE: u64 = 0o20_000_000;
 
-/// Whether no rule wants to hear of it. If not, the record has the subject for the agent to find out, and its first text.
+/// What comes of asking.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// Some rule may want it: the record has the subject for the agent to find out, and its first text.
+    Wanted,
+    /// No rule wants it. The record has its first text.
+    Boring,
+    /// No rule wants it, and no text was read.
+    BoringUnread,
+}
+
+/// Asks whether no rule wants to hear of it.
 ///
 /// # Safety
 /// `scratch` must hold the record's fixed part and be the running program's; `current` must be the running task.
 #[inline(always)]
-pub unsafe fn is_boring(scratch: *mut Scratch, plan: *const Plan, compat: bool, current: Typed, file: Path) -> bool {
+pub unsafe fn ask(scratch: *mut Scratch, plan: *const Plan, compat: bool, current: Typed, file: Path) -> Answer {
     let record = scratch.cast::<CallRecord>();
     // SAFETY: the caller's promise.
     unsafe {
@@ -37,7 +48,7 @@ pub unsafe fn is_boring(scratch: *mut Scratch, plan: *const Plan, compat: bool, 
         let walk = Walk::begin(scratch, call(record, plan, compat, file));
         let mut subject = if failed { Subject::NONE } else { walk.up(file, root(current)) };
         if subject::is_boring(subject) {
-            return true;
+            return Answer::BoringUnread;
         }
         let tail = Tail::behind::<CallRecord>(scratch);
         (*record).text_len[0] = text(tail, record, (*plan).texts[0]);
@@ -46,15 +57,16 @@ pub unsafe fn is_boring(scratch: *mut Scratch, plan: *const Plan, compat: bool, 
         if failed {
             subject = if is_placed(walk, tail, record, plan, current) { walk.text(name, len) } else { Subject::NONE };
             if subject::is_boring(subject) {
-                return true;
+                return Answer::Boring;
             }
         }
         (*record).subject = subject.to_words();
-        subject != Subject::NONE && {
-            walk.again(By::START, subject);
-            walk.take(bpf_get_current_cgroup_id());
-            subject::is_boring(walk.text(name, len))
+        if subject == Subject::NONE {
+            return Answer::Wanted;
         }
+        walk.again(By::START, subject);
+        walk.take(bpf_get_current_cgroup_id());
+        if subject::is_boring(walk.text(name, len)) { Answer::Boring } else { Answer::Wanted }
     }
 }
 

@@ -19,11 +19,11 @@ pub struct Demand {
     /// Whether an exec must tell its environment.
     pub environment: bool,
     /// How much of each type in `all`: bits of [`wanted`](mod@wanted).
-    levels: Levels,
+    pub(crate) levels: Levels,
 }
 
 /// By event type.
-type Levels = [u8; EventType::COUNT];
+pub(crate) type Levels = [u8; EventType::COUNT];
 
 impl Demand {
     /// Nothing.

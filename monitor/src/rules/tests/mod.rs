@@ -6,6 +6,7 @@ mod differential;
 mod files;
 mod operators;
 mod outputs;
+mod push_down;
 mod refused;
 
 use std::borrow::Cow;
