@@ -20,8 +20,10 @@ impl Class {
     pub const SECCOMP: Class = Class(0);
     /// It is wanted: [`crate::record::CallRecord`].
     pub const CALL: Class = Class(1);
+    /// It opens something, of which rules perhaps do not want to hear: goes on to [`Class::CALL`] if they may.
+    pub const OPEN: Class = Class(2);
     /// Slots of the table.
-    pub const COUNT: u32 = 2;
+    pub const COUNT: u32 = 3;
 }
 
 /// What to collect when a call ends. Numbers below 6 name its arguments.

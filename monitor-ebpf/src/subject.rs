@@ -58,8 +58,8 @@ impl Digest {
 pub struct By<'a> {
     /// The task's cgroup.
     pub cgroup_id: u64,
-    /// The name, without NUL.
-    pub name: &'a [u8],
+    /// The name, without NUL; `None` where the subject has it already.
+    pub name: Option<&'a [u8]>,
 }
 
 impl By<'_> {
@@ -70,9 +70,10 @@ impl By<'_> {
     pub fn subject(&self, key: Key, of: Subject) -> Subject {
         let take = |digest: Digest, word| digest.with(key.factor, word);
         let digest = take(take(Digest(Self::START), of.0), self.cgroup_id);
+        let Some(name) = self.name else { return digest.subject() };
         // The NUL counts, as in the record.
-        let len = self.name.len() + 1;
-        let words = self.name.chunks(8).chain((self.name.len() % 8 == 0).then_some(&[][..]));
+        let len = name.len() + 1;
+        let words = name.chunks(8).chain(name.len().is_multiple_of(8).then_some(&[][..]));
         let digest = words.fold(digest, |digest, chunk| {
             let mut word = [0; 8];
             word.iter_mut().zip(chunk).for_each(|(to, from)| *to = *from);

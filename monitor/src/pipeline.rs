@@ -240,7 +240,8 @@ impl Pipeline {
         match self.selection.rules.bored(context.event_type, &context, failed) {
             Some(Bored::Always) => bored(subject, None),
             Some(Bored::By) => {
-                bored(subject, Some(By { cgroup_id: event.header.cgroup_id, name: syscall.texts[0] }));
+                let name = (!failed).then_some(syscall.texts[0]);
+                bored(subject, Some(By { cgroup_id: event.header.cgroup_id, name }));
             }
             None => {}
         }

@@ -48,7 +48,7 @@ fn a_storm_hides_nothing_and_the_agent_stays_small() -> Result<()> {
     let rules = directory.path().join("rules.yaml");
     fs::write(&rules, [include_str!("../../monitor/rules/monitor_rules.yaml"), EVERY_OPEN].concat())?;
     // A small ring, so that there is loss on any machine.
-    let agent = Agent::start(&["--ring-mib", "1", "-r", rules.to_str().context("path")?])?;
+    let agent = Agent::start(&["--no-push-down", "--ring-mib", "1", "-r", rules.to_str().context("path")?])?;
     let [milliseconds, processes] = OPENING;
     let flood = Container::new(Runtime::any(), &["/bin/workload", "flood", milliseconds, processes], None)?;
     let bomb = Container::new(Runtime::any(), &["/bin/workload", "bomb", &PROCESSES.to_string()], None)?;

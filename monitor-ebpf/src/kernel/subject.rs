@@ -28,6 +28,8 @@ struct State {
     digest: u64,
     factor: u64,
     is_complete: u64,
+    bytes: u64,
+    answer: u64,
 }
 
 /// A digest that is being made.
@@ -58,6 +60,57 @@ macro_rules! set {
     };
 }
 
+/// What came of asking whether rules want to hear of an open.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Answer(u64);
+
+impl Answer {
+    /// It was not asked.
+    pub const NONE: Self = Self(0);
+    /// Some rule may: the record has the subject for the agent to find out, and its first text.
+    pub const WANTED: Self = Self(1);
+    /// None does. The record has its first text.
+    pub const BORING: Self = Self(2);
+    /// None does, and no text was read.
+    pub const BORING_UNREAD: Self = Self(3);
+
+    /// Whether no rule does.
+    #[inline(always)]
+    pub const fn is_boring(self) -> bool {
+        self.0 >= Self::BORING.0
+    }
+
+    /// Whether the record has its first text.
+    #[inline(always)]
+    pub const fn has_text(self) -> bool {
+        self.0 == Self::WANTED.0 || self.0 == Self::BORING.0
+    }
+
+    /// Leaves it to the program that goes on.
+    ///
+    /// # Safety
+    /// `scratch` must be scratch memory of the running program.
+    #[inline(always)]
+    pub unsafe fn leave(self, scratch: *mut Scratch) {
+        // SAFETY: the caller's promise.
+        let walk = unsafe { Walk::of(scratch) };
+        set!(walk, answer, self.0);
+    }
+
+    /// What the program before has left, once.
+    ///
+    /// # Safety
+    /// As for [`Answer::leave`].
+    #[inline(always)]
+    pub unsafe fn take(scratch: *mut Scratch) -> Self {
+        // SAFETY: the caller's promise.
+        let walk = unsafe { Walk::of(scratch) };
+        let answer = get!(walk, answer);
+        set!(walk, answer, Self::NONE.0);
+        Self(answer)
+    }
+}
+
 /// Whether no rule wants to hear of it.
 #[inline(always)]
 pub fn is_boring(subject: Subject) -> bool {
@@ -65,17 +118,26 @@ pub fn is_boring(subject: Subject) -> bool {
 }
 
 impl Walk {
+    /// The one in scratch memory.
+    ///
+    /// # Safety
+    /// `scratch` must be scratch memory of the running program.
+    #[inline(always)]
+    unsafe fn of(scratch: *mut Scratch) -> Self {
+        // SAFETY: the caller's promise; the state fits behind the middle.
+        Self { state: unsafe { scratch.cast::<u8>().add(SCRATCH_BYTES / 2) }.cast() }
+    }
+
     /// Begins with what tells calls apart besides files and names.
     ///
     /// # Safety
     /// `scratch` must be scratch memory of the running program.
     #[inline(always)]
     pub unsafe fn begin(scratch: *mut Scratch, call: [u64; 3]) -> Self {
-        // SAFETY: the caller's promise; the state fits behind the middle. The key is read-only data.
+        // SAFETY: the caller's promise; the key is read-only data.
         let (walk, seed, factor) = unsafe {
             let key = &raw const SETTINGS.subject_key;
-            let state = scratch.cast::<u8>().add(SCRATCH_BYTES / 2).cast::<State>();
-            (Self { state }, (&raw const (*key).seed).read_volatile(), (&raw const (*key).factor).read_volatile())
+            (Self::of(scratch), (&raw const (*key).seed).read_volatile(), (&raw const (*key).factor).read_volatile())
         };
         set!(walk, factor, factor);
         set!(walk, digest, Digest(seed).with(factor, call[0]).with(factor, call[1]).with(factor, call[2]).0);
@@ -112,26 +174,27 @@ impl Walk {
     /// `text` must be in the first half of scratch memory, aligned to eight bytes.
     #[inline(always)]
     pub unsafe fn text(self, text: *const u8, bytes: u32) -> Subject {
-        if bytes == 0 || bytes > MAX_TEXT_WORDS * 8 {
-            return Subject::NONE;
-        }
+        set!(self, bytes, u64::from(bytes));
         for at in 0..MAX_TEXT_WORDS {
-            let begin = at * 8;
-            if begin >= bytes {
+            // From memory each time: how long the text is must not tell the rounds apart.
+            let rest = get!(self, bytes).wrapping_sub(u64::from(at) * 8) as i64;
+            if rest <= 0 {
                 break;
             }
             // SAFETY: the caller's promise; it reaches no further than the second half of scratch memory.
-            let word = unsafe { text.add(begin as usize).cast::<u64>().read_volatile() };
+            let word = unsafe { text.add(at as usize * 8).cast::<u64>().read_volatile() };
             // What stands behind the text is of an earlier record.
-            let rest = bytes - begin;
-            self.take(if rest < 8 { word & ((1 << (rest * 8)) - 1) } else { word });
+            let unused = if rest < 8 { (8 - rest as u64) * 8 } else { 0 };
+            self.take(word & u64::MAX >> (unused & 63));
         }
-        self.take(u64::from(bytes));
-        self.subject()
+        let bytes = get!(self, bytes);
+        self.take(bytes);
+        if bytes == 0 || bytes > u64::from(MAX_TEXT_WORDS) * 8 { Subject::NONE } else { self.subject() }
     }
 
+    /// What has been taken so far.
     #[inline(always)]
-    fn subject(self) -> Subject {
+    pub fn subject(self) -> Subject {
         Digest(get!(self, digest)).subject()
     }
 

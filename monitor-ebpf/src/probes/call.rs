@@ -20,14 +20,11 @@ use crate::{
         maps::{CALL_SCRATCH, Scratch},
         read::{Typed, probed, typed},
         script, socket,
+        subject::Answer,
         tail::{Path, Tail},
         task,
     },
-    probes::{
-        push_down::{self, Answer},
-        seccomp::arguments,
-        sys_exit,
-    },
+    probes::{seccomp::arguments, sys_exit},
 };
 
 /// `FMODE_WRITE` of `struct file`, unchanged since it exists.
@@ -53,27 +50,23 @@ pub fn sys_exit_call(ctx: BtfTracePointContext) -> i32 {
 /// `None` where the call is not due. One that the ring does not take is counted there.
 #[inline(always)]
 fn try_sys_exit_call(ctx: &BtfTracePointContext) -> Option<()> {
-    let regs: Typed = ctx.arg(0);
-    let ret: i64 = ctx.arg(1);
     let current = task::current();
     let scratch = CALL_SCRATCH.get_ptr_mut(0)?;
     let record = scratch.cast::<CallRecord>();
-    // SAFETY: the running task and its registers; scratch memory starts with the record.
+    // SAFETY: the running task; scratch memory starts with the record.
     unsafe {
-        if task::tgid(current) == setting!(agent_tgid) {
+        let answer = Answer::take(scratch);
+        let compat = task::is_compat(current);
+        let plan = begin(ctx, record, current, compat)?;
+        if answer == Answer::NONE {
+            (*record).subject = Subject::NONE.to_words();
+        }
+        let level = sys_exit::wanted(compat, (*record).nr as u32);
+        let is_for_drift = answer.is_boring() || level & outcome(record, plan) == 0;
+        if flag(plan, plan_flag::FAILED) && (*record).ret >= 0 {
             return None;
         }
-        let compat = task::is_compat(current);
-        let nr = typed::<u32>(regs, offset!(regs_nr)) & setting!(nr_mask);
-        let plan = plan(compat, nr)?;
-        let level = sys_exit::wanted(compat, nr);
-        (*record).args = arguments(regs, compat);
-        (*record).ret = ret;
-        (*record).nr = nr as i32;
-        (*record).cpu = bpf_get_smp_processor_id() as u16;
-        (*record).subject = Subject::NONE.to_words();
-        let mut is_for_drift = level & outcome(record, plan) == 0;
-        if !is_due(record, plan, level, is_for_drift, current) {
+        if is_for_drift && (level & wanted::DRIFT == 0 || !is_due_for_drift(record, plan, current)) {
             return None;
         }
         let file = open_file(record, plan, current);
@@ -84,21 +77,12 @@ fn try_sys_exit_call(ctx: &BtfTracePointContext) -> Option<()> {
         } else {
             file::path(file)
         };
-        let mut has_text = false;
-        if !is_for_drift && level & wanted::BY_SUBJECT != 0 && (*plan).open_flags != Plan::ABSENT {
-            let answer = push_down::ask(scratch, plan, compat, current, place);
-            is_for_drift = answer != Answer::Wanted;
-            if is_for_drift && !is_due(record, plan, level, is_for_drift, current) {
-                return None;
-            }
-            has_text = answer != Answer::BoringUnread;
-        }
         (*record).file = file::facts_at(place);
         if is_for_drift && !is_watched(record, plan, current) {
             return None;
         }
         (*record).socket_len = 0;
-        if !has_text && (*record).file.mode & S_IFMT == S_IFSOCK {
+        if !answer.has_text() && (*record).file.mode & S_IFMT == S_IFSOCK {
             let facts = scratch.cast::<u8>().add(size_of::<CallRecord>()).cast::<SocketFacts>();
             *facts = socket::facts(socket::of(file));
             (*record).socket_len = size_of::<SocketFacts>() as u16;
@@ -111,11 +95,38 @@ fn try_sys_exit_call(ctx: &BtfTracePointContext) -> Option<()> {
         }
         (*record).header = task::header::<CallRecord>(Kind::CALL, 0, current);
         (*record).comm = task::comm(current);
-        let tail = write_tail(scratch, plan, current, file, place, has_text);
+        let tail = write_tail(scratch, plan, current, file, place, answer.has_text());
         (*record).header.flags |= tail.flags();
         emit::variable(Kind::CALL, scratch, tail.len(), Urgency::Normal);
     }
     Some(())
+}
+
+/// Notes what the call was given and what it returned. `None` for calls that have no plan, and the agent's own.
+///
+/// # Safety
+/// `record` must be the fixed part of a record in scratch memory; `current` must be the running task.
+#[inline(always)]
+pub(super) unsafe fn begin(
+    ctx: &BtfTracePointContext,
+    record: *mut CallRecord,
+    current: Typed,
+    compat: bool,
+) -> Option<*const Plan> {
+    let regs: Typed = ctx.arg(0);
+    // SAFETY: the caller's promise, and the task's registers.
+    unsafe {
+        if task::tgid(current) == setting!(agent_tgid) {
+            return None;
+        }
+        let nr = typed::<u32>(regs, offset!(regs_nr)) & setting!(nr_mask);
+        let plan = plan(compat, nr)?;
+        (*record).args = arguments(regs, compat);
+        (*record).ret = ctx.arg(1);
+        (*record).nr = nr as i32;
+        (*record).cpu = bpf_get_smp_processor_id() as u16;
+        Some(plan)
+    }
 }
 
 /// Writes the pieces in the order in which the record has their lengths. If it `has_text`, its first text is there.
@@ -186,7 +197,7 @@ pub(super) unsafe fn argument(record: *const CallRecord, index: u8) -> u64 {
 
 /// Bits of [`wanted`] for how the call ended.
 #[inline(always)]
-unsafe fn outcome(record: *const CallRecord, plan: *const Plan) -> u8 {
+pub(super) unsafe fn outcome(record: *const CallRecord, plan: *const Plan) -> u8 {
     // SAFETY: the caller's record and plan.
     unsafe {
         let flags = (*plan).open_flags;
@@ -202,21 +213,12 @@ pub(super) unsafe fn root(current: Typed) -> Path {
     Path::at(unsafe { typed::<u64>(current, offset!(task_fs)) } + u64::from(offset!(fs_root)))
 }
 
-/// What arguments and result say already, before any memory is read.
+/// What arguments and result say already, before any memory is read: whether the drift detection may want it.
 #[inline(always)]
-unsafe fn is_due(record: *const CallRecord, plan: *const Plan, level: u8, is_for_drift: bool, current: Typed) -> bool {
+pub(super) unsafe fn is_due_for_drift(record: *const CallRecord, plan: *const Plan, current: Typed) -> bool {
     // SAFETY: the caller's record and plan, and the running task.
     unsafe {
         let failed = (*record).ret < 0;
-        if flag(plan, plan_flag::FAILED) && !failed {
-            return false;
-        }
-        if !is_for_drift {
-            return true;
-        }
-        if level & wanted::DRIFT == 0 {
-            return false;
-        }
         if flag(plan, plan_flag::MAPS) {
             return argument(record, 2) & PROT_EXEC != 0 && argument(record, 3) & MAP_ANONYMOUS == 0;
         }

@@ -82,10 +82,14 @@ pub fn dispatch(ctx: &BtfTracePointContext, class: Class) {
 /// Goes on with a call that is wanted. Which table its number is of is asked only where that matters.
 #[inline(always)]
 pub fn dispatch_wanted(ctx: &BtfTracePointContext, nr: u32) {
+    if level(offset_of!(Wanted, either), nr) == wanted::NOT {
+        return;
+    }
     // SAFETY: the running task.
-    if level(offset_of!(Wanted, either), nr) != wanted::NOT
-        && wanted(unsafe { task::is_compat(task::current()) }, nr) != wanted::NOT
-    {
+    let level = wanted(unsafe { task::is_compat(task::current()) }, nr);
+    if level & wanted::BY_SUBJECT != 0 {
+        dispatch(ctx, Class::OPEN);
+    } else if level != wanted::NOT {
         dispatch(ctx, Class::CALL);
     }
 }

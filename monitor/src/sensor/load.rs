@@ -158,6 +158,7 @@ const ALWAYS: &[Entry] = &[
     attach("signal_generate", "signal_generate"),
     attach("sched_process_exec", "sched_process_exec"),
     behind("sys_exit_call", Class::CALL),
+    behind("sys_exit_open", Class::OPEN),
 ];
 
 /// Programs of each way to find denied calls.
