@@ -124,11 +124,14 @@ pub unsafe fn stdin_mode(task: Typed) -> u32 {
 #[inline(always)]
 pub unsafe fn descriptor(task: Typed, fd: u32) -> u64 {
     // SAFETY: the caller's promise.
-    let fdt: u64 = unsafe { typed::<Typed>(typed(task, offset!(task_files)), offset!(files_fdt)) } as u64;
-    if fd >= probed::<u32>(fdt, offset!(fdt_max_fds)) {
+    let (max_fds, files): (u32, u64) = unsafe {
+        let fdt: Typed = typed(typed(task, offset!(task_files)), offset!(files_fdt));
+        (typed(fdt, offset!(fdt_max_fds)), typed(fdt, offset!(fdt_fd)))
+    };
+    if fd >= max_fds {
         return 0;
     }
-    probed(probed::<u64>(fdt, offset!(fdt_fd)) + u64::from(fd) * 8, 0)
+    probed(files + u64::from(fd) * 8, 0)
 }
 
 /// The path of a `struct file *`.

@@ -15,6 +15,7 @@ use super::{
     tail::Path,
 };
 
+const S_IFMT: u32 = 0o170_000;
 /// Steps of a walk; what lies deeper has no subject.
 const MAX_STEPS: u32 = 24;
 /// Words of a name that was given; a longer one has no subject.
@@ -28,6 +29,7 @@ struct State {
     digest: u64,
     factor: u64,
     is_complete: u64,
+    inode: u64,
     bytes: u64,
     answer: u64,
 }
@@ -151,11 +153,12 @@ impl Walk {
         self.take(subject.0);
     }
 
-    /// Goes up from a file, or a directory, to the task's root. The subject so far; none where the way is too long or
+    /// Goes up from a file, or a directory, to the task's root, and takes what kind of file it is. The subject so far; none where the way is too long or
     /// does not lead there.
     #[inline(always)]
     pub fn up(self, from: Path, root: Path) -> Subject {
         set!(self, is_complete, 0);
+        set!(self, inode, 0);
         set!(self, here.dentry, from.dentry);
         set!(self, here.mount, from.mount);
         set!(self, root.dentry, root.dentry);
@@ -165,6 +168,7 @@ impl Walk {
                 break;
             }
         }
+        self.take(u64::from(u32::from(probed::<u16>(get!(self, inode), offset!(inode_mode))) & S_IFMT));
         if get!(self, is_complete) == 0 { Subject::NONE } else { self.subject() }
     }
 
@@ -213,7 +217,10 @@ impl Walk {
             set!(self, is_complete, 1);
             return false;
         }
-        let [parent, name] = parent_and_name(dentry);
+        let [parent, name, inode] = links(dentry);
+        if get!(self, inode) == 0 {
+            set!(self, inode, inode);
+        }
         if parent != dentry {
             self.take(name);
             set!(self, here.dentry, parent);
@@ -230,11 +237,14 @@ impl Walk {
     }
 }
 
-/// The dentry above, and hash and length of the name.
+/// The dentry above, hash and length of the name, and the inode.
 #[inline(always)]
-fn parent_and_name(dentry: u64) -> [u64; 2] {
-    if offset!(dentry_name_hash) == offset!(dentry_parent) + 8 {
-        return probed(dentry, offset!(dentry_parent));
+fn links(dentry: u64) -> [u64; 3] {
+    let first = offset!(dentry_parent);
+    if offset!(dentry_name_hash) == first + 8 && offset!(dentry_inode) == first + 24 {
+        // At once: what costs is the call.
+        let [parent, name, _, inode]: [u64; 4] = probed(dentry, first);
+        return [parent, name, inode];
     }
-    [probed(dentry, offset!(dentry_parent)), probed(dentry, offset!(dentry_name_hash))]
+    [probed(dentry, first), probed(dentry, offset!(dentry_name_hash)), probed(dentry, offset!(dentry_inode))]
 }

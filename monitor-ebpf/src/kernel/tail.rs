@@ -16,7 +16,7 @@ use super::{
     emit::OFFSET_MASK,
     globals::offset,
     maps::{SCRATCH_BYTES, Scratch},
-    read::probed,
+    read::{Typed, probed, typed},
 };
 
 /// Components that a path may have; longer ones lose their beginning.
@@ -44,6 +44,18 @@ pub struct Path {
 impl Path {
     /// No place.
     pub const NONE: Self = Self { dentry: 0, mount: 0 };
+
+    /// The `struct path` at an offset in a struct that the verifier follows.
+    ///
+    /// # Safety
+    /// `base` must be a pointer that the verifier holds for a BTF type, with a `struct path` at `offset`.
+    #[inline(always)]
+    pub unsafe fn within(base: Typed, offset: u32) -> Self {
+        // SAFETY: the caller's promise.
+        unsafe {
+            Self { dentry: typed(base, offset + offset!(path_dentry)), mount: typed(base, offset + offset!(path_mnt)) }
+        }
+    }
 
     /// The `struct path` at an address.
     #[inline(always)]

@@ -33,7 +33,7 @@ const O_ACCMODE: u64 = 3;
 const O_TRUNC: u64 = 0o1000;
 const PROT_EXEC: u64 = 4;
 const MAP_ANONYMOUS: u64 = 0x20;
-pub(super) const S_IFMT: u32 = 0o170_000;
+const S_IFMT: u32 = 0o170_000;
 const S_IFREG: u32 = 0o100_000;
 const S_IFSOCK: u32 = 0o140_000;
 const AT_FDCWD: i32 = -100;
@@ -158,13 +158,12 @@ unsafe fn write_tail(
         let is_second_relative = tail.is_relative();
         (*record).text_len[2] = text(tail, record, (*plan).texts[2]);
         (*record).structure_len = structure(tail, record, plan, file);
-        let fs = typed::<u64>(current, offset!(task_fs));
         let root = root(current);
         let place = if (*record).socket_len == 0 { place } else { Path::NONE };
         (*record).path_len = tail.path(place, root);
-        let place = directory(record, (*plan).directories[0], is_first_relative, current, fs);
+        let place = directory(record, (*plan).directories[0], is_first_relative, current);
         (*record).directory_len[0] = tail.directory(place, root);
-        let place = directory(record, (*plan).directories[1], is_second_relative, current, fs);
+        let place = directory(record, (*plan).directories[1], is_second_relative, current);
         (*record).directory_len[1] = tail.directory(place, root);
         tail
     }
@@ -210,7 +209,7 @@ pub(super) unsafe fn outcome(record: *const CallRecord, plan: *const Plan) -> u8
 #[inline(always)]
 pub(super) unsafe fn root(current: Typed) -> Path {
     // SAFETY: the running task.
-    Path::at(unsafe { typed::<u64>(current, offset!(task_fs)) } + u64::from(offset!(fs_root)))
+    unsafe { Path::within(typed(current, offset!(task_fs)), offset!(fs_root)) }
 }
 
 /// What arguments and result say already, before any memory is read: whether the drift detection may want it.
@@ -304,19 +303,15 @@ unsafe fn structure(tail: Tail, record: *const CallRecord, plan: *const Plan, fi
 
 /// The directory that a relative text belongs to.
 #[inline(always)]
-pub(super) unsafe fn directory(
-    record: *const CallRecord,
-    index: u8,
-    is_relative: bool,
-    current: Typed,
-    fs: u64,
-) -> Path {
+pub(super) unsafe fn directory(record: *const CallRecord, index: u8, is_relative: bool, current: Typed) -> Path {
     if index == Plan::ABSENT || !is_relative {
         return Path::NONE;
     }
     // SAFETY: the caller's record and task.
     let fd = if index == Plan::WORKING_DIRECTORY { AT_FDCWD } else { (unsafe { argument(record, index) }) as i32 };
     if fd == AT_FDCWD {
+        // SAFETY: as above.
+        let fs = unsafe { typed::<u64>(current, offset!(task_fs)) };
         return Path::at(fs + u64::from(offset!(fs_pwd)));
     }
     // SAFETY: as above.

@@ -13,14 +13,13 @@ use monitor_ebpf::{
 };
 
 use super::{
-    call::{S_IFMT, argument, begin, directory, is_due_for_drift, outcome, root, text},
+    call::{argument, begin, directory, is_due_for_drift, outcome, root, text},
     sys_exit,
 };
 use crate::kernel::{
     emit, file,
-    globals::offset,
     maps::{CALL_SCRATCH, Scratch, WANTED},
-    read::{Typed, probed, typed},
+    read::Typed,
     subject::{self, Answer, Walk},
     tail::{Path, Tail},
     task,
@@ -71,7 +70,7 @@ unsafe fn ask(scratch: *mut Scratch, plan: *const Plan, compat: bool, current: T
     unsafe {
         let failed = (*record).ret < 0;
         let file = if failed { Path::NONE } else { file::path(file::descriptor(current, (*record).ret as u32)) };
-        let walk = Walk::begin(scratch, call(record, plan, compat, file));
+        let walk = Walk::begin(scratch, call(record, plan, compat));
         let mut subject = Subject::NONE;
         if !failed {
             subject = walk.up(file, root(current));
@@ -104,25 +103,20 @@ unsafe fn ask(scratch: *mut Scratch, plan: *const Plan, compat: bool, current: T
 }
 
 /// What rules see of an open besides file and name: which call it is, under which rules, its flags, the mode of a file that it
-/// makes, what kind of file it is, and why it failed.
+/// makes, and why it failed.
 #[inline(always)]
-unsafe fn call(record: *const CallRecord, plan: *const Plan, compat: bool, file: Path) -> [u64; 3] {
+unsafe fn call(record: *const CallRecord, plan: *const Plan, compat: bool) -> [u64; 3] {
     // SAFETY: the caller's pointers; the map's only value is there.
     unsafe {
         let epoch = WANTED.get_ptr(0).map_or(0, |wanted| (&raw const (*wanted).epoch).read_volatile());
         let index = (*plan).open_flags;
         let flags = argument(record, index);
         let mode = if flags & (O_CREAT | O_TMPFILE) == 0 { 0 } else { argument(record, index + 1) };
-        let outcome = if (*record).ret < 0 {
-            (*record).ret as u64
-        } else {
-            let inode: u64 = probed(file.dentry, offset!(dentry_inode));
-            u64::from(u32::from(probed::<u16>(inode, offset!(inode_mode))) & S_IFMT)
-        };
+        let error = if (*record).ret < 0 { (*record).ret as u64 } else { 0 };
         [
             (*record).nr as u64 | u64::from(compat) << 31 | u64::from(epoch) << 32,
             flags << 32 | mode & 0xffff_ffff,
-            outcome,
+            error,
         ]
     }
 }
@@ -136,8 +130,7 @@ unsafe fn is_placed(walk: Walk, tail: Tail, record: *const CallRecord, plan: *co
     }
     // SAFETY: the caller's pointers.
     unsafe {
-        let fs = typed::<u64>(current, offset!(task_fs));
-        let place = directory(record, (*plan).directories[0], is_relative, current, fs);
+        let place = directory(record, (*plan).directories[0], is_relative, current);
         walk.up(place, root(current)) != Subject::NONE
     }
 }

@@ -13,6 +13,9 @@ use crate::event::{EventType, field::Field};
 /// Event types that are listed before the rest is counted.
 const MAX_SHOWN_TYPES: usize = 24;
 
+/// All that can be known of an open that succeeds before it is sent.
+const ANY_OPEN: Known = Known { failed: false, by: true };
+
 /// What there is to know about a rule.
 #[derive(Debug)]
 pub struct Explanation<'a> {
@@ -63,8 +66,8 @@ impl Explanation<'_> {
             "event_types": names(rule.event_types),
             "kernel_sends": sent,
             "kernel_does_not_send": missing,
-            "opens_that_succeed": left_json(push_down::left(rule, Known { failed: false, by: true })),
-            "opens_that_fail": left_json(push_down::left(rule, Known { failed: true, by: true })),
+            "opens_that_succeed": left_json(push_down::left(rule, ANY_OPEN)),
+            "opens_that_fail": left_json(push_down::left(rule, Known { failed: true, ..ANY_OPEN })),
             "fields": fields.collect::<Vec<_>>(),
             "output": rule.output.to_string(),
         })
@@ -72,17 +75,15 @@ impl Explanation<'_> {
 
     /// What the kernel leaves out of opens, which are the most frequent events by far.
     fn pushed_down(&self, text: &mut String) {
-        for (failed, what) in [(false, "opens that succeed"), (true, "opens that fail")] {
-            match push_down::left(self.rule, Known { failed, by: true }) {
+        for (known, what) in [(ANY_OPEN, "opens that succeed"), (Known { failed: true, ..ANY_OPEN }, "opens that fail")]
+        {
+            match push_down::left(self.rule, known) {
                 None => {}
-                Some(Reduced::Known(false)) => {
-                    let _ = writeln!(text, "    {what}: none");
-                }
-                Some(Reduced::Known(true)) => {
-                    let _ = writeln!(text, "    {what}: all, whatever is opened");
+                Some(Reduced::Known(all)) => {
+                    let _ = writeln!(text, "    {what}: {}", if all { "all" } else { "none" });
                 }
                 Some(Reduced::If(expr)) => {
-                    let _ = writeln!(text, "    {what}: those of which this may hold; the kernel leaves out the rest");
+                    let _ = writeln!(text, "    {what}:");
                     tree(&expr, 2, text);
                 }
             }
@@ -112,6 +113,9 @@ impl Explanation<'_> {
         let (sent, missing) = self.sent();
         match (sent.len(), missing.len()) {
             (0, 0) => "nothing".to_owned(),
+            (_, 0) if push_down::left(self.rule, ANY_OPEN).is_some() => {
+                format!("{}; of opens those of which what stands here may hold", sent.join(", "))
+            }
             (_, 0) => format!("{}: all are sent", sent.join(", ")),
             (0, n) => {
                 format!("nothing: the sensor does not send {} yet; replay of a .scap capture does", some(&missing, n))

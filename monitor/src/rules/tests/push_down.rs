@@ -8,7 +8,7 @@ use proptest::{
 
 use super::{
     super::{
-        RuleSet,
+        RuleSet, explain,
         push_down::{Known, Reduced, left, level},
         reference::Reference,
     },
@@ -141,4 +141,15 @@ fn results_and_access_decide_without_names() {
     ] {
         assert_eq!(wanted_of(condition), expected, "{condition}");
     }
+}
+
+#[test]
+fn explain_shows_what_is_left_of_a_rule() {
+    let rules =
+        rules(&["evt.is_open_write = true and fd.num >= 0 and fd.name startswith /etc and proc.name = x".into()]);
+    let text = explain(rules.rules().next().unwrap()).text();
+    let shown = "from the kernel: openat; of opens those of which what stands here may hold\n    opens that succeed:\n        and\n            \
+                 evt.type = openat\n            and\n                evt.is_open_write = true\n                \
+                 fd.name startswith /etc\n    opens that fail: none\n";
+    assert!(text.contains(shown), "{text}");
 }
