@@ -131,10 +131,10 @@ pub mod wanted {
     pub const ACCESS_MODES: u8 = 3;
 
     /// The bit of an open with this access mode, or those of all where there is none such.
-    #[inline(always)]
-    pub const fn outcome(failed: bool, access: u64) -> u8 {
+    #[inline]
+    pub const fn outcome(failed: bool, access: u8) -> u8 {
         let all = if failed { FAILED } else { SUCCEEDED };
-        if access >= ACCESS_MODES as u64 { all } else { all & 0b1001 << (access as u8 + 1) }
+        if access >= ACCESS_MODES { all } else { all & 0b1001 << (access + 1) }
     }
 }
 

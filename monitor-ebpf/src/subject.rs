@@ -38,7 +38,7 @@ pub struct Digest(pub u64);
 
 impl Digest {
     /// With one word more.
-    #[inline(always)]
+    #[inline]
     #[must_use]
     pub const fn with(self, factor: u64, word: u64) -> Self {
         let mixed = (self.0 ^ word).wrapping_mul(factor | 1);
@@ -46,7 +46,7 @@ impl Digest {
     }
 
     /// What is kept of it.
-    #[inline(always)]
+    #[inline]
     pub const fn subject(self) -> Subject {
         let bits = self.0 >> (u64::BITS - BITS);
         Subject(if bits == 0 { 1 } else { bits })
@@ -92,13 +92,15 @@ impl Subject {
     pub const NONE: Self = Self(0);
 
     /// Its slot in the table.
-    #[inline(always)]
+    #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "its lower bits are meant")]
     pub const fn slot(self) -> u32 {
         self.0 as u32 & (SLOTS - 1)
     }
 
     /// As a record has it.
-    #[inline(always)]
+    #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "48 bits, in three words")]
     pub const fn to_words(self) -> [u16; 3] {
         [self.0 as u16, (self.0 >> 16) as u16, (self.0 >> 32) as u16]
     }

@@ -15,6 +15,7 @@ pub mod output;
 pub mod pipeline;
 pub mod pod_security;
 pub mod proto;
+mod push_down;
 pub mod record;
 pub mod redact;
 pub mod report;

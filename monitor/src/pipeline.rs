@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, ops::RangeInclusive};
 
 use monitor_ebpf::{
-    record::{ExitRecord, LossRecord, header_flag},
+    record::{ExitRecord, LossRecord},
     subject::{By, Subject},
 };
 
@@ -17,15 +17,16 @@ use crate::{
     event::{Body, Event, EventType, syscall::Syscall},
     pod_security,
     proto::v1::{Finding, Priority},
+    push_down::PushDown,
     redact::Redactor,
     report::{Mode, Reporter},
-    rules::{Bored, Condition, Costs, Rule, RuleSet},
+    rules::{Condition, Costs, Rule, RuleSet},
     seccomp::{
         self, Detector, Released, Violation,
         applied::Profiles,
-        window::{self, Place, Windows},
+        window::{self, Kind, Place, Windows},
     },
-    state::{State, container::Container, descriptor::Kind},
+    state::{State, container::Container},
     syscall::tell::{self, Room},
 };
 
@@ -106,8 +107,8 @@ pub struct Pipeline {
     seen: Vec<u64>,
     /// Records that the kernel lost, by container.
     losses: BTreeMap<Option<String>, u64>,
-    /// Who is told of what is opened and no rule wants to hear of.
-    bored: Option<Box<dyn FnMut(Subject, Option<By<'_>>)>>,
+    /// What is found out of opens, where somebody can leave some out.
+    push_down: Option<PushDown>,
 }
 
 /// Containers that losses are told apart by.
@@ -132,7 +133,7 @@ impl Pipeline {
             timing: None,
             seen: vec![0; EventType::COUNT],
             losses: BTreeMap::new(),
-            bored: None,
+            push_down: None,
         }
     }
 
@@ -163,7 +164,7 @@ impl Pipeline {
 
     /// Tells `bored` of opens that no rule can match: whoever makes them, or only by whom.
     pub fn on_bored(&mut self, bored: impl FnMut(Subject, Option<By<'_>>) + 'static) {
-        self.bored = Some(Box::new(bored));
+        self.push_down = Some(PushDown::new(bored));
     }
 
     /// What rules have cost since they are timed.
@@ -214,37 +215,11 @@ impl Pipeline {
             if self.selection.rules.concerns(event_type) {
                 self.evaluate(&event, number, Evidence::Event, emit);
             }
-            self.learn(syscall, &event, number);
+            if let Some(push_down) = &mut self.push_down {
+                push_down.learn(syscall, &event, number, &self.state, &mut self.selection.rules);
+            }
         }
         self.room = room;
-    }
-
-    /// Finds out whether any rule wants to hear of what was opened; if none does, says so.
-    fn learn(&mut self, syscall: &Syscall<'_>, event: &Event<'_>, number: u64) {
-        let Some(bored) = &mut self.bored else { return };
-        let subject = Subject::from_words(syscall.record.subject);
-        if subject == Subject::NONE || event.header.flags & header_flag::TRUNCATED != 0 {
-            return;
-        }
-        let Some(context) = Context::new(&self.state, event, number, Evidence::Event) else { return };
-        // What rules see must be what the subject stands for: the regular file, or the name where there is none.
-        let failed = syscall.record.ret < 0;
-        let is_named = failed && (syscall.is_absolute() || syscall.directories[0].is_some());
-        let is_meant = match context.descriptor {
-            Some(descriptor) => !failed && (descriptor.kind.is_file() || descriptor.kind == Kind::DIRECTORY),
-            None => is_named,
-        };
-        if context.thread.is_none() || !is_meant {
-            return;
-        }
-        match self.selection.rules.bored(context.event_type, &context, failed) {
-            Some(Bored::Always) => bored(subject, None),
-            Some(Bored::By) => {
-                let name = (!failed).then_some(syscall.texts[0]);
-                bored(subject, Some(By { cgroup_id: event.header.cgroup_id, name }));
-            }
-            None => {}
-        }
     }
 
     /// Takes what a capture of another tool tells, which has events and no records. Rules look at those for which `is_wanted`
@@ -334,7 +309,7 @@ impl Pipeline {
         let container = self.state.containers.get(cgroup_id).map(Container::short_id);
         let place = container.map_or(Place::Cgroup(cgroup_id), |id| Place::Container(id.to_owned()));
         let origin = container.map(|id| self.profiles.origin(id, violation)).unwrap_or_default();
-        let kind = window::Kind::of(place, violation);
+        let kind = Kind::of(place, violation);
         let occurrences = self.windows.occurrences(&kind, event.header.ktime_ns);
         let violation = Violation { origin, occurrences, ..violation.clone() };
         let mut found = Vec::new();

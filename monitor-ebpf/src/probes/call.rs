@@ -200,7 +200,7 @@ pub(super) unsafe fn outcome(record: *const CallRecord, plan: *const Plan) -> u8
     // SAFETY: the caller's record and plan.
     unsafe {
         let flags = (*plan).open_flags;
-        let access = if flags == Plan::ABSENT { u64::MAX } else { argument(record, flags) & O_ACCMODE };
+        let access = if flags == Plan::ABSENT { u8::MAX } else { (argument(record, flags) & O_ACCMODE) as u8 };
         wanted::outcome((*record).ret < 0, access)
     }
 }

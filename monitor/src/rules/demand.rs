@@ -3,7 +3,11 @@
 
 use monitor_ebpf::settings::wanted;
 
-use super::{EventTypes, RuleSet, condition::Expr, push_down};
+use super::{
+    EventTypes, RuleSet,
+    condition::Expr,
+    push_down::{self, OPENS},
+};
 use crate::{
     event::{EventType, field::Field},
     syscall::calls::CALLS,
@@ -18,21 +22,14 @@ pub struct Demand {
     pub drift: EventTypes,
     /// Whether an exec must tell its environment.
     pub environment: bool,
-    /// How much of each type in `all`: bits of [`wanted`](mod@wanted).
-    pub(crate) levels: Levels,
+    /// How much of each of [`OPENS`], if it is in `all`: bits of [`wanted`](mod@wanted).
+    pub(crate) opens: [u8; OPENS.len()],
 }
-
-/// By event type.
-pub(crate) type Levels = [u8; EventType::COUNT];
 
 impl Demand {
     /// Nothing.
-    pub const NONE: Self = Self {
-        all: EventTypes::NONE,
-        drift: EventTypes::NONE,
-        environment: false,
-        levels: [wanted::ALL; EventType::COUNT],
-    };
+    pub const NONE: Self =
+        Self { all: EventTypes::NONE, drift: EventTypes::NONE, environment: false, opens: [wanted::ALL; OPENS.len()] };
     /// Everything, calls that are told by their name alone included.
     pub const ALL: Self = Self { all: EventTypes::ALL, drift: EventTypes::ALL, environment: true, ..Self::NONE };
 
@@ -55,10 +52,8 @@ impl Demand {
             *of = of.union(rule.event_types);
         }
         if rules.pushes_down() {
-            for event_type in demand.all.iter() {
-                if let Some(level) = demand.levels.get_mut(event_type.index()) {
-                    *level = push_down::level(&rules.rules, event_type);
-                }
+            for (name, level) in OPENS.iter().zip(&mut demand.opens) {
+                *level = EventType::find(name).map_or(wanted::ALL, |open| push_down::level(&rules.rules, open));
             }
         }
         demand
@@ -66,7 +61,8 @@ impl Demand {
 
     /// How much is wanted of the events of a type that is in `all`.
     pub fn level(&self, event_type: EventType) -> u8 {
-        self.levels.get(event_type.index()).copied().unwrap_or(wanted::ALL)
+        let mut opens = OPENS.iter().zip(self.opens);
+        opens.find(|(name, _)| **name == event_type.name()).map_or(wanted::ALL, |(_, level)| level)
     }
 }
 

@@ -27,7 +27,7 @@ use crate::event::{
 };
 
 /// Events of calls that open a file, with flags among their arguments.
-const OPENS: &[&str] = &["open", "openat", "openat2", "open_by_handle_at"];
+pub(super) const OPENS: &[&str] = &["open", "openat", "openat2", "open_by_handle_at"];
 /// Fields that follow from path and kind of the file, or where there is none from the name that was given, and from the flags.
 const OF_OPEN: &[&str] = &[
     "fd.name",
@@ -169,11 +169,8 @@ impl Left {
     }
 }
 
-/// How much of the calls of a type these rules want: bits of [`wanted`](mod@wanted).
+/// How much of one of [`OPENS`] these rules want: bits of [`wanted`](mod@wanted).
 pub(super) fn level(rules: &[Rule], event_type: EventType) -> u8 {
-    if !OPENS.contains(&event_type.name()) {
-        return wanted::ALL;
-    }
     let rules = || rules.iter().filter(|rule| rule.event_types.contains(event_type) && wants_opens(rule));
     let outcomes =
         [false, true].into_iter().flat_map(|failed| (0..wanted::ACCESS_MODES).map(move |access| (failed, access)));
@@ -181,7 +178,7 @@ pub(super) fn level(rules: &[Rule], event_type: EventType) -> u8 {
         let outcome = Outcome { failed: *failed, access: *access };
         rules().any(|rule| by_outcome(&rule.expr, event_type, outcome) != Reduced::Known(false))
     });
-    let level = due.fold(wanted::NOT, |level, (failed, access)| level | wanted::outcome(failed, access.into()));
+    let level = due.fold(wanted::NOT, |level, (failed, access)| level | wanted::outcome(failed, access));
     let by_subject = |failed| {
         !rules()
             .any(|rule| by_type(&by_name(&rule.expr, Known { failed, by: true }), event_type) == Reduced::Known(true))
@@ -249,7 +246,7 @@ fn by_type(reduced: &Reduced, event_type: EventType) -> Reduced {
         Reduced::If(expr) => {
             reduce(expr, true, &|check| of_type(check, event_type).map_or(Answer::Kept, Answer::Known))
         }
-        known => known.clone(),
+        Reduced::Known(_) => reduced.clone(),
     }
 }
 
