@@ -17,8 +17,6 @@ use crate::{
 /// Which calls.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct ObserveArgs {
-    #[command(flatten)]
-    events: EventArgs,
     /// Only this container, by its id or the beginning of it [default: all containers, or the host if there are none]
     #[arg(long, value_name = "ID")]
     pub(super) container: Option<String>,
@@ -28,6 +26,9 @@ pub(super) struct ObserveArgs {
     /// Only containers of this image, by its name or its digest
     #[arg(long, value_name = "IMAGE")]
     image: Option<String>,
+    // Last: what follows the sensor's options stands under their heading in the help.
+    #[command(flatten)]
+    events: EventArgs,
 }
 
 impl ObserveArgs {
