@@ -14,6 +14,7 @@ pub mod finding;
 pub mod output;
 pub mod pipeline;
 pub mod pod_security;
+pub mod profile_sync;
 pub mod proto;
 mod push_down;
 pub mod record;

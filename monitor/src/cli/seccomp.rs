@@ -1,7 +1,9 @@
-//! `monitor seccomp`: seccomp profiles, without enforcing any. Needs no privileges, but for watching this machine.
+//! `monitor seccomp`: seccomp profiles, without enforcing any. Needs no privileges, but for watching this machine and for installing
+//! profiles on it.
 
 mod captures;
 mod profiles;
+mod sync;
 
 use std::{fs, io::Write as _, path::PathBuf};
 
@@ -15,11 +17,14 @@ use self::{
 };
 use super::{Exit, say};
 use crate::{
-    rules::diagnostic::Diagnostic,
+    rules::diagnostic::{Diagnostic, Severity},
     seccomp::{
         generate::generate,
         observe::Coverage,
-        profile::diff::{Side, diff},
+        profile::{
+            diff::{Side, diff},
+            doubt::Doubt,
+        },
         simulate::simulate,
     },
 };
@@ -43,6 +48,8 @@ enum Command {
     Observe(ObserveCommandArgs),
     /// Write a profile that allows what was seen, and the evidence beside it
     Generate(GenerateArgs),
+    /// Put profiles on this node, so that pods can name them; those that are offered no more are removed
+    Sync(sync::Args),
 }
 
 #[derive(Clone, Debug, clap::Args)]
@@ -149,6 +156,7 @@ pub(super) fn run(args: &Args) -> Result<Exit> {
             Ok(if damaged { Exit::Damaged } else { Exit::Done })
         }
         Command::Generate(args) => write_generated(args),
+        Command::Sync(args) => sync::run(args),
     }
 }
 
@@ -208,6 +216,13 @@ impl Problem {
     }
 }
 
+const fn word(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Error => "error",
+        Severity::Warning => "warning",
+    }
+}
+
 fn check(args: &CheckArgs) -> Result<Exit> {
     let mut reports = Vec::new();
     for path in &args.profiles {
@@ -220,8 +235,9 @@ fn check(args: &CheckArgs) -> Result<Exit> {
         let mut valid = parsed.profile.is_some();
         if let Some(profile) = &parsed.profile {
             let found = args.target.doubts(profile);
-            valid &= found.iter().all(|(severity, _)| *severity != "error");
-            for (severity, message) in found {
+            valid &= found.iter().all(|doubt| doubt.severity != Severity::Error);
+            for Doubt { severity, message } in found {
+                let severity = word(severity);
                 if args.output == Format::Text {
                     say(format_args!("{severity}: {name}: {message}"));
                 }

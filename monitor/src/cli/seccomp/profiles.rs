@@ -12,7 +12,9 @@ use clap::ValueEnum;
 use crate::{
     cli::say,
     seccomp::profile::{
-        Abi, Filter, KernelVersion, Parsed, Profile, Target, parse,
+        Abi, Filter, KernelVersion, Parsed, Profile, Target,
+        doubt::{Doubt, blind, doubts},
+        parse,
         runtime_default::{self, Containerd},
         select::{Selected, select},
     },
@@ -115,27 +117,9 @@ impl TargetArgs {
     }
 
     /// What shows only when the profile becomes a filter.
-    pub(super) fn doubts(&self, profile: &Profile) -> Vec<(&'static str, String)> {
-        let mut doubts = Vec::new();
-        if profile.is_docker() {
-            let message = "it has keys of Docker's (includes, excludes, archMap), which containerd and runc pass over: as a \
-                           Localhost profile of Kubernetes all of its rules apply, on the native architecture alone";
-            doubts.push(("warning", message.to_owned()));
-        }
-        match Filter::for_runc(&select(profile, &self.target())) {
-            Err(refused) => doubts.push(("error", refused.to_string())),
-            Ok(filter) => doubts.extend(filter.blind().iter().map(|abi| ("warning", blind(*abi)))),
-        }
-        doubts
+    pub(super) fn doubts(&self, profile: &Profile) -> Vec<Doubt> {
+        doubts(profile, &self.target())
     }
-}
-
-fn blind(abi: Abi) -> String {
-    format!(
-        "no rule applies to {}: libseccomp does not load the number of the call, because the rules in front are about a call \
-         that this architecture has not; every call gets the default action",
-        abi.name()
-    )
 }
 
 /// `runtime-default`, or `runtime-default@1.7` for another version of containerd.

@@ -7,6 +7,7 @@
 
 pub mod abi;
 pub mod diff;
+pub mod doubt;
 pub mod filter;
 mod json;
 pub mod parse;
