@@ -9,8 +9,8 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use hyper_util::rt::TokioIo;
 use monitor::proto::v1::{
-    self, Filter, Finding, LossReport, Open, RulesChange, StartFrom, SubscribeRequest, findings_client::FindingsClient,
-    subscribe_request, subscribe_response::Response,
+    self, Filter, Finding, LossReport, Open, ProfilesChange, RulesChange, StartFrom, SubscribeRequest,
+    findings_client::FindingsClient, subscribe_request, subscribe_response::Response,
 };
 use tokio::net::UnixStream;
 use tokio_stream::StreamExt as _;
@@ -31,6 +31,8 @@ pub struct Received {
     pub losses: Vec<LossReport>,
     /// Changes of the rules.
     pub changes: Vec<RulesChange>,
+    /// Changes of the node's seccomp profiles.
+    pub profiles: Vec<ProfilesChange>,
     /// How the stream ended: the status' code and message, empty for a clean end; `None` while it is open.
     pub ended: Option<String>,
 }
@@ -116,10 +118,11 @@ impl Subscriber {
         let received = waited.unwrap_or_else(PoisonError::into_inner).0.clone();
         if !done(&received) {
             bail!(
-                "{what}: not among {} findings, losses {:?}, changes {:?}, ended {:?}",
+                "{what}: not among {} findings, losses {:?}, changes {:?}, {:?}, ended {:?}",
                 received.findings.len(),
                 received.losses,
                 received.changes,
+                received.profiles,
                 received.ended
             );
         }
@@ -138,6 +141,7 @@ fn take(received: &mut Received, response: v1::SubscribeResponse) {
         Some(Response::Batch(batch)) => received.findings.extend(batch.findings),
         Some(Response::Loss(loss)) => received.losses.push(loss),
         Some(Response::RulesChange(change)) => received.changes.push(change),
+        Some(Response::ProfilesChange(change)) => received.profiles.push(change),
         Some(Response::Heartbeat(_)) | None => {}
     }
 }

@@ -242,10 +242,10 @@ fn the_metrics_of_an_agent_are_those_that_are_documented() -> Result<()> {
     }
     let (place, port) = (Place::new()?, free_port()?);
     let sink = place.path("sink.sock").display().to_string();
-    place.configure(
-        "",
-        &format!("metrics:\n  listen: 127.0.0.1:{port}\nsinks:\n  - name: s\n    endpoint: unix:{sink}\n"),
-    )?;
+    let profiles = format!("{{from: {0}, root: {0}/seccomp}}", place.path("").display());
+    fs::write(place.path("p.json"), r#"{"defaultAction": "SCMP_ACT_ALLOW"}"#)?;
+    let sinks = format!("sinks:\n  - name: s\n    endpoint: unix:{sink}\nseccomp_profiles: {profiles}\n");
+    place.configure("", &format!("metrics:\n  listen: 127.0.0.1:{port}\n{sinks}"))?;
     let agent = Agent::start(&["-c", &place.path("config.yaml").display().to_string()])?;
     denied(MANY)?;
     wait("a rule that was timed", PATIENCE, || Ok(page(port)?.contains("monitor_rule_timed_seconds_total{rule=")))?;

@@ -32,6 +32,7 @@ pub(super) fn fill(page: &mut Page, status: &AgentStatus) {
     flow(page, status);
     outputs(page, status);
     sinks(page, status);
+    profiles(page, status);
     cost(page, status);
 }
 
@@ -111,6 +112,20 @@ fn sinks(page: &mut Page, status: &AgentStatus) {
     page.gauge("sink_in_flight", "Requests that a sink has not answered", state(|sink| number(sink.in_flight())));
     let failing = state(|sink| sink.failing_for().map_or(0.0, |failing| failing.as_secs_f64()));
     page.gauge("sink_failing_seconds", "For how long a sink has not taken anything; 0 where it does", failing);
+}
+
+fn profiles(page: &mut Page, status: &AgentStatus) {
+    let Some(profiles) = status.profiles() else { return };
+    let help = "Seccomp profiles that are on the node as they should be";
+    page.gauge("seccomp_profiles", help, one(number(profiles.installed)));
+    let help = "Seccomp profiles that are refused, or could not be installed";
+    page.gauge("seccomp_profiles_refused", help, one(number(profiles.refused)));
+    let [changed, missing] = profiles.put_back.map(number);
+    page.counter(
+        "seccomp_profiles_put_back",
+        "Times that a seccomp profile was put back that somebody else had changed or removed",
+        by("cause", [("changed".to_owned(), changed), ("missing".to_owned(), missing)]),
+    );
 }
 
 fn cost(page: &mut Page, status: &AgentStatus) {

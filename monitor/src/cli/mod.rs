@@ -10,6 +10,8 @@ mod drift;
 mod events;
 mod live;
 mod options;
+mod profile_sync;
+mod profiles_change;
 mod record;
 mod reload;
 mod replay;
@@ -54,7 +56,7 @@ enum Command {
     Rules(rules::Args),
     /// Check drift policies, make them from what is seen, and explain findings of drift
     Drift(drift::Args),
-    /// Check and compare seccomp profiles, try them on captures or on what runs, make them from what was seen
+    /// Check and compare seccomp profiles, try them on captures or on what runs, make them from what was seen, put them on this node
     Seccomp(seccomp::Args),
     /// Follow the findings of a running agent over gRPC
     Tail(tail::Args),

@@ -25,7 +25,7 @@ use super::{
     chain,
     live::Stop,
     options::RuleArgs,
-    rule_files::{Digest, RuleFiles},
+    rule_files::{Digest, RULE_EXTENSIONS, RuleFiles},
     rules_change, say,
     status::{AgentStatus, RulesInUse},
     watch::Watch,
@@ -70,7 +70,7 @@ pub(super) fn start(
     let tried = Ok(status.rules().digest);
     // The built-in rules do not change, and a pipe has nothing more to give.
     let follows = !args.rules.is_empty() && check_again(&args.rules).is_ok();
-    let watch = if follows { or_say(Watch::new(&args.rules)) } else { None };
+    let watch = if follows { or_say(Watch::new(&args.rules, RULE_EXTENSIONS)) } else { None };
     let terminals = Terminals::now();
     let mut follower = Follower { args, hangups, hub, status, stop, sender, follows, watch, terminals, tried };
     thread::Builder::new().name("rules".into()).spawn(move || follower.run())?;

@@ -1,7 +1,7 @@
 //! Rule files: which a path stands for, what is in them, and what identifies them.
 
 use std::{
-    fmt, fs,
+    fmt, fs, io,
     path::{Path, PathBuf},
 };
 
@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use crate::rules::{self, Source};
 
 /// Files that a directory of rules may hold; others in it are left alone.
-const RULE_EXTENSIONS: &[&str] = &["yaml", "yml"];
+pub(super) const RULE_EXTENSIONS: &[&str] = &["yaml", "yml"];
 
 /// Rule files as they were at one moment.
 pub(super) struct RuleFiles {
@@ -75,16 +75,21 @@ pub(super) fn list(path: &Path) -> Result<Vec<PathBuf>> {
     if !metadata.is_dir() {
         return Ok(vec![path.to_owned()]);
     }
-    let mut files: Vec<_> = fs::read_dir(path)
-        .with_context(|| format!("cannot read rules {}", path.display()))?
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|file| file.extension().and_then(|e| e.to_str()).is_some_and(|e| RULE_EXTENSIONS.contains(&e)))
-        .collect();
-    files.sort();
+    let files = in_directory(path, RULE_EXTENSIONS).with_context(|| format!("cannot read rules {}", path.display()))?;
     if files.is_empty() {
         bail!("no *.yaml file in the rules directory {}", path.display());
     }
+    Ok(files)
+}
+
+/// The files of a directory with these extensions, sorted by name.
+pub(super) fn in_directory(path: &Path, extensions: &[&str]) -> io::Result<Vec<PathBuf>> {
+    let mut files: Vec<_> = fs::read_dir(path)?
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|file| file.extension().and_then(|e| e.to_str()).is_some_and(|e| extensions.contains(&e)))
+        .collect();
+    files.sort();
     Ok(files)
 }
 

@@ -51,7 +51,7 @@ pub(super) fn messages(change: &RulesChange) -> impl Iterator<Item = String> {
 }
 
 /// Bounded, and without what a terminal would obey.
-fn short(message: &str) -> String {
+pub(super) fn short(message: &str) -> String {
     let mut end = message.len().min(MAX_MESSAGE_BYTES);
     while !message.is_char_boundary(end) {
         end -= 1;

@@ -15,6 +15,7 @@ use super::{
     drift::PolicyArgs,
     live::{self, SensorArgs, Stop},
     options::{FindingArgs, RuleArgs},
+    profile_sync::Keeper,
     reload::{self, NewRules},
     say,
     server::Server,
@@ -75,12 +76,14 @@ pub(super) struct Args {
 
 /// Runs the agent until it is told to stop.
 pub(super) fn run(args: Args) -> Result<Exit> {
+    let config = Config::load(args.config.as_deref())?;
+    // Pods may wait for their profiles: before everything that can fail.
+    let profiles = config.seccomp_profiles.clone().map(Keeper::start);
     let rules_args = args.rules.for_format(args.findings.format()).for_sensor(!args.no_push_down);
     let (rules, digest) = rules_args.load_with_digest()?;
     for line in Gaps::of(&rules).lines() {
         say(format!("monitor: note: {line}"));
     }
-    let config = Config::load(args.config.as_deref())?;
     let policy = args.drift.load_or(config.drift_policy.as_deref())?;
     let in_use = RulesInUse::new(&rules, digest);
     let settings = args.sensor.settings(Demand::of(&rules));
@@ -108,6 +111,7 @@ pub(super) fn run(args: Args) -> Result<Exit> {
     let serving = server.start(&hub, &status);
     let format = args.findings.format();
     let printer = Printer::start(format, Colour::of_stdout(), std::io::stdout(), std::io::stderr())?;
+    profiles.map(|keeper| keeper.follow(Arc::clone(&hub), Arc::clone(&status))).transpose()?;
     let new_rules = reload::start(rules_args, hangups, hub, Arc::clone(&status), stop.clone())?;
     eprintln!("monitor: ready");
 

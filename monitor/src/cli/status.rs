@@ -11,7 +11,7 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::{account, rule_files::Digest};
+use super::{account, profile_sync::ProfilesStatus, rule_files::Digest};
 use crate::{
     output::{
         metrics::Page,
@@ -87,6 +87,8 @@ pub(super) struct AgentStatus {
     rules: Mutex<Arc<RulesInUse>>,
     rules_reloads: AtomicU64,
     rules_reload_failures: AtomicU64,
+    /// The node's seccomp profiles, where they are kept.
+    profiles: Mutex<Option<ProfilesStatus>>,
     sensor: watch::Sender<bool>,
 }
 
@@ -124,6 +126,7 @@ impl AgentStatus {
             rules: Mutex::new(rules),
             rules_reloads: AtomicU64::new(0),
             rules_reload_failures: AtomicU64::new(0),
+            profiles: Mutex::new(None),
             sensor: watch::Sender::new(true),
         }
     }
@@ -230,6 +233,16 @@ impl AgentStatus {
     pub(super) fn rules_refused(&self) {
         self.rules_reload_failures.fetch_add(1, Ordering::Relaxed);
     }
+
+    /// What became of the node's seccomp profiles.
+    pub(super) fn set_profiles(&self, profiles: ProfilesStatus) {
+        *self.profiles.lock().unwrap_or_else(PoisonError::into_inner) = Some(profiles);
+    }
+
+    /// The node's seccomp profiles, where they are kept.
+    pub(super) fn profiles(&self) -> Option<ProfilesStatus> {
+        self.profiles.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 impl Status for AgentStatus {
@@ -268,6 +281,10 @@ impl Status for AgentStatus {
         if let Some(spool) = self.spool() {
             let why = spool.failing.map(|why| format!("the disk cannot be written: {why}"));
             parts.push(Part { name: "spool".to_owned(), why, needed: false, vital: false });
+        }
+        if let Some(profiles) = self.profiles() {
+            let name = "seccomp_profiles".to_owned();
+            parts.push(Part { name, why: profiles.failing, needed: false, vital: false });
         }
         for (sink, told) in self.sinks().iter().zip(self.outputs.sink_statuses()) {
             let why = sink.failing_for().map(|failing| format!("for {} s: {}", failing.as_secs(), told.failing));

@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use clap::ValueEnum;
 
-use super::{Exit, rules_change};
+use super::{Exit, profiles_change, rules_change};
 use crate::{
     output::{
         queue::Direct,
@@ -159,6 +159,11 @@ impl Screen {
             Event::RulesChange(change) => {
                 rules_change::messages(change).for_each(|message| eprintln!("monitor: {message}"));
                 eprintln!("monitor: {}", rules_change::line(change));
+            }
+            Event::ProfilesChange(change) => {
+                for line in profiles_change::lines(change) {
+                    eprintln!("monitor: {line}");
+                }
             }
             Event::Loss(loss) => eprintln!("monitor: {}", loss_text(loss)),
             Event::Disconnected { reason, retry_in } => {

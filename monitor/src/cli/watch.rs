@@ -2,8 +2,8 @@
 //!
 //! A path changes its meaning wherever a name on its way is looked up: a `ConfigMap` is a directory of links to
 //! `..data/NAME`, where `..data` is a link that the kubelet replaces; an editor writes another file and renames it. So each
-//! directory in which a name is looked up is watched for that name, through every link, and a directory of rules for all
-//! names. Each watch is placed before the name is looked up: what changes in between is told.
+//! directory in which a name is looked up is watched for that name, through every link, and a directory of rules or profiles for
+//! all names. Each watch is placed before the name is looked up: what changes in between is told.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -47,6 +47,8 @@ const CONTENTS: WatchFlags = WatchFlags::MODIFY.union(WatchFlags::CLOSE_WRITE);
 pub(super) struct Watch {
     inotify: OwnedFd,
     paths: Vec<PathBuf>,
+    /// Of the files in a directory that are followed to where they lead.
+    extensions: &'static [&'static str],
     /// By watch descriptor.
     watched: HashMap<i32, Names>,
 }
@@ -60,15 +62,16 @@ struct Names {
 
 impl Watch {
     /// Prepares to watch. Nothing is watched before [`place`](Self::place).
-    pub(super) fn new(paths: &[PathBuf]) -> io::Result<Self> {
+    pub(super) fn new(paths: &[PathBuf], extensions: &'static [&'static str]) -> io::Result<Self> {
         let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
         let paths = paths.iter().map(path::absolute).collect::<io::Result<_>>()?;
-        Ok(Self { inotify, paths, watched: HashMap::new() })
+        Ok(Self { inotify, paths, extensions, watched: HashMap::new() })
     }
 
     /// Watches where the paths lead now, and no more where they led before.
     pub(super) fn place(&mut self) -> io::Result<()> {
-        let mut placing = Placing { inotify: &self.inotify, directories: HashSet::new(), watched: HashMap::new() };
+        let Self { inotify, extensions, .. } = self;
+        let mut placing = Placing { inotify, extensions, directories: HashSet::new(), watched: HashMap::new() };
         let placed = self.paths.iter().try_for_each(|path| placing.path(path));
         let before = std::mem::replace(&mut self.watched, placing.watched);
         for descriptor in before.keys().filter(|descriptor| !self.watched.contains_key(descriptor)) {
@@ -121,6 +124,7 @@ fn take(inotify: &OwnedFd, watched: &mut HashMap<i32, Names>) -> io::Result<bool
 /// One placing of the watches.
 struct Placing<'a> {
     inotify: &'a OwnedFd,
+    extensions: &'a [&'static str],
     /// For the bound on them.
     directories: HashSet<PathBuf>,
     watched: HashMap<i32, Names>,
@@ -136,7 +140,7 @@ impl Placing<'_> {
             names.all = true;
         }
         // What cannot be listed is told by whoever reads it.
-        let files = rule_files::list(&place).unwrap_or_default();
+        let files = rule_files::in_directory(&place, self.extensions).unwrap_or_default();
         files.iter().try_for_each(|file| self.follow(file).map(|_| ()))
     }
 
@@ -205,7 +209,7 @@ mod tests {
     }
 
     fn watch(path: &Path) -> Watch {
-        let mut watch = Watch::new(&[path.to_owned()]).unwrap();
+        let mut watch = Watch::new(&[path.to_owned()], rule_files::RULE_EXTENSIONS).unwrap();
         watch.place().unwrap();
         assert!(!watch.has_changed().unwrap());
         watch

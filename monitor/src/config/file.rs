@@ -7,6 +7,8 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use serde::Deserialize;
 
+use crate::profile_sync::{DIRECTORY, KUBELET_ROOT};
+
 /// The whole file.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -25,6 +27,8 @@ pub struct File {
     pub serve: Option<Serve>,
     /// Metrics and health.
     pub metrics: Option<Metrics>,
+    /// Seccomp profiles of the node.
+    pub seccomp_profiles: Option<SeccompProfiles>,
 }
 
 /// `redaction`
@@ -215,4 +219,33 @@ impl Default for Metrics {
     fn default() -> Self {
         Self { listen: SocketAddr::from(([127, 0, 0, 1], 9465)) }
     }
+}
+
+/// `seccomp_profiles`
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SeccompProfiles {
+    /// Directory with the profiles.
+    pub from: PathBuf,
+    /// The kubelet's directory.
+    #[serde(default = "kubelet_root")]
+    pub root: PathBuf,
+    /// Name of the directory in it.
+    #[serde(default = "directory")]
+    pub directory: String,
+    /// Seconds after which what was installed is looked at, whatever the kernel tells.
+    #[serde(default = "look_every_s")]
+    pub look_every_s: u64,
+}
+
+fn kubelet_root() -> PathBuf {
+    PathBuf::from(KUBELET_ROOT)
+}
+
+fn directory() -> String {
+    DIRECTORY.to_owned()
+}
+
+const fn look_every_s() -> u64 {
+    30
 }

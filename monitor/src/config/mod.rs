@@ -19,6 +19,7 @@ use crate::{
         spool::{Limits, reader::Most},
         tls::{ClientFiles, Identity, ServerFiles},
     },
+    profile_sync::{self, Node},
     redact::{PatternError, Redactor},
 };
 
@@ -111,6 +112,19 @@ pub struct Config {
     pub serve: Option<(SocketAddr, ServerFiles)>,
     /// Where metrics are.
     pub metrics: Option<SocketAddr>,
+    /// Seccomp profiles that are kept on the node.
+    pub seccomp_profiles: Option<SeccompProfiles>,
+}
+
+/// Seccomp profiles of the node, and where they come from.
+#[derive(Clone, Debug)]
+pub struct SeccompProfiles {
+    /// Directory with the profiles.
+    pub from: PathBuf,
+    /// Where they go.
+    pub node: Node,
+    /// How often they are looked at, whatever the kernel tells.
+    pub every: Duration,
 }
 
 impl Config {
@@ -154,8 +168,10 @@ impl Config {
             (serve.listen, ServerFiles { identity, client_ca_file: Some(serve.client_ca_file) })
         });
         let metrics = file.metrics.map(|metrics| metrics.listen);
+        let seccomp_profiles = file.seccomp_profiles.map(seccomp_profiles).transpose()?;
         let drift_policy = Some(file.drift_policy).filter(|path| !path.as_os_str().is_empty());
-        Ok(Config { cluster_name: file.cluster_name, drift_policy, redactor, spool, sinks, serve, metrics })
+        let cluster_name = file.cluster_name;
+        Ok(Config { cluster_name, drift_policy, redactor, spool, sinks, serve, metrics, seccomp_profiles })
     }
 }
 
@@ -181,6 +197,20 @@ fn spool(written: file::Spool) -> Result<(PathBuf, Limits), ConfigError> {
         ..Limits::default()
     };
     Ok((written.directory, limits))
+}
+
+fn seccomp_profiles(written: file::SeccompProfiles) -> Result<SeccompProfiles, ConfigError> {
+    let file::SeccompProfiles { from, root, directory, look_every_s } = written;
+    for (key, path) in [("seccomp_profiles.from", &from), ("seccomp_profiles.root", &root)] {
+        if !path.is_absolute() {
+            return Err(ConfigError::value(key, "must be an absolute path"));
+        }
+    }
+    if let Some(reason) = profile_sync::odd(&directory) {
+        return Err(ConfigError::value("seccomp_profiles.directory", reason));
+    }
+    within("seccomp_profiles.look_every_s", look_every_s, 1, 3600)?;
+    Ok(SeccompProfiles { from, node: Node { root, directory }, every: Duration::from_secs(look_every_s) })
 }
 
 fn sink(key: &str, written: file::Sink, directory: &Path) -> Result<SinkOptions, ConfigError> {
@@ -282,6 +312,12 @@ mod tests {
         );
         assert!(error("spool: {directory: here}").contains("spool.directory: must be an absolute path"));
         assert!(error("spool: {max_mib: 1}").contains("spool.max_mib: 1 is not between"));
+        assert!(error("seccomp_profiles: {from: here}").contains("seccomp_profiles.from: must be an absolute path"));
+        assert!(
+            error("seccomp_profiles: {from: /a, directory: ../b}").contains("seccomp_profiles.directory: it begins")
+        );
+        assert!(error("seccomp_profiles: {from: /a, look_every_s: 0}").contains("is not between 1 and 3600"));
+        assert!(error("seccomp_profiles: {root: /a}").contains("from"));
         assert!(error("redaction: {patterns: ['(']}").contains("redaction.patterns"));
         let text = error("metrics:\n  lisen: 127.0.0.1:1\n");
         assert!(text.contains("lisen") && text.contains("line 2"), "{text}");
@@ -313,5 +349,8 @@ mod tests {
             .collect();
         let all = parse(&examples).unwrap_or_else(|error| panic!("{error}\n{examples}"));
         assert_eq!((all.sinks.len(), all.serve.is_some()), (2, true));
+        let profiles = all.seccomp_profiles.unwrap();
+        let of_from = parse(&format!("seccomp_profiles: {{from: {}}}", profiles.from.display())).unwrap();
+        assert_eq!(of_from.seccomp_profiles, Some(profiles), "the example shows the defaults");
     }
 }

@@ -1,7 +1,7 @@
 //! Positions in the stream of findings, and the text that consumers keep of them.
 //!
-//! A cursor is `epoch:sequence:ring_full:unreadable:rules_changes`: the last finding passed, and how much loss of records
-//! and how many changes of the rules had been told by then, so that those in the time between two connections are told too.
+//! A cursor is `epoch:sequence:ring_full:unreadable:changes`: the last finding passed, and how much loss of records
+//! and how many changes of the rules and profiles had been told by then, so that those in the time between two connections are told too.
 //! Consumers must not look into it.
 
 use std::fmt;
@@ -70,15 +70,15 @@ impl Losses {
 pub(super) struct Position {
     pub(super) sequence: u64,
     pub(super) losses: Losses,
-    /// Number of the last change of the rules that was told.
-    pub(super) rules_changes: u64,
+    /// Place of the last change of rules or profiles that was told.
+    pub(super) changes: u64,
 }
 
 impl Position {
     /// The cursor of this position.
     pub(super) fn cursor(self, epoch: &str) -> String {
         let Losses { ring_full, unreadable } = self.losses;
-        format!("{epoch}:{}:{ring_full}:{unreadable}:{}", self.sequence, self.rules_changes)
+        format!("{epoch}:{}:{ring_full}:{unreadable}:{}", self.sequence, self.changes)
     }
 }
 
@@ -105,9 +105,9 @@ pub(super) fn parse(cursor: &str) -> Result<(&str, Position), Malformed> {
     }
     let mut parts = cursor.rsplitn(5, ':');
     let mut number = || parts.next().and_then(digits).ok_or(Malformed);
-    let (rules_changes, unreadable, ring_full, sequence) = (number()?, number()?, number()?, number()?);
+    let (changes, unreadable, ring_full, sequence) = (number()?, number()?, number()?, number()?);
     let epoch = parts.next().filter(|epoch| !epoch.is_empty()).ok_or(Malformed)?;
-    Ok((epoch, Position { sequence, losses: Losses { ring_full, unreadable }, rules_changes }))
+    Ok((epoch, Position { sequence, losses: Losses { ring_full, unreadable }, changes }))
 }
 
 /// A decimal number, with neither sign nor padding.
@@ -129,9 +129,9 @@ mod tests {
             sequence in any::<u64>(),
             ring_full in any::<u64>(),
             unreadable in any::<u64>(),
-            rules_changes in any::<u64>(),
+            changes in any::<u64>(),
         ) {
-            let position = Position { sequence, losses: Losses { ring_full, unreadable }, rules_changes };
+            let position = Position { sequence, losses: Losses { ring_full, unreadable }, changes };
             let cursor = position.cursor(&epoch);
             prop_assert_eq!(parse(&cursor), Ok((epoch.as_str(), position)));
         }

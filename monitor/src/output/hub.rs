@@ -5,7 +5,9 @@
 //! wakes the subscribers; it does not know how many there are or how slow.
 //!
 //! Invariants: sequences in the ring rise by one; a subscriber gets every finding after its position or is told the exact
-//! number that it did not get; a change of the rules is told behind the findings before it and before those after it.
+//! number that it did not get; a change of rules or profiles is told behind the findings before it, before those after it.
+
+mod change;
 
 use std::{
     collections::VecDeque,
@@ -19,6 +21,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
+use self::change::{Change, What};
 use super::{
     cursor::{self, Losses, Position, RecordLoss},
     filter::Choice,
@@ -26,15 +29,15 @@ use super::{
     spool::Spool,
 };
 use crate::proto::v1::{
-    Batch, Finding, Heartbeat, ListResponse, LossReport, Open, RulesChange, StartFrom, SubscribeResponse,
-    subscribe_response::Response,
+    Batch, Finding, Heartbeat, ListResponse, LossReport, Open, ProfilesChange, RulesChange, StartFrom,
+    SubscribeResponse, subscribe_response::Response,
 };
 
 /// Most findings in one batch.
 const BATCH_FINDINGS: usize = 256;
 /// Most bytes of findings in one batch; a larger finding is sent alone. Consumers accept messages of 4 MiB by default.
 const BATCH_BYTES: usize = 1 << 20;
-/// Changes of the rules that are kept.
+/// Changes of the rules that are kept, and as many of the profiles.
 const KEPT_CHANGES: usize = 16;
 
 /// Bounds of a hub.
@@ -107,8 +110,11 @@ struct Ring {
     /// Sequence of the newest finding ever published; 0 before the first.
     newest: u64,
     losses: Losses,
-    /// The last changes of the rules; their numbers rise by one.
+    /// The last changes; their places rise.
     changes: VecDeque<Change>,
+    /// How many there were, by kind.
+    rules_changes: u64,
+    profiles_changes: u64,
     closed: bool,
 }
 
@@ -118,23 +124,26 @@ struct Entry {
     bytes: usize,
 }
 
-/// A change of the rules, and its place among the findings.
-#[derive(Debug)]
-struct Change {
-    /// Sequence of the last finding before it.
-    after: u64,
-    change: Arc<RulesChange>,
-}
-
 impl Ring {
     /// The position before the oldest finding that is kept.
     fn earliest(&self) -> u64 {
         self.entries.front().map_or(self.newest, |entry| entry.finding.sequence.saturating_sub(1))
     }
 
-    /// Number of the newest change of the rules; 0 before the first.
+    /// Place of the newest change; 0 before the first.
     fn newest_change(&self) -> u64 {
-        self.changes.back().map_or(0, |kept| kept.change.number)
+        self.rules_changes + self.profiles_changes
+    }
+
+    /// Keeps a change, and of its kind no more than there is room for: changes of one kind do not push those of the other out.
+    fn keep(&mut self, what: What) {
+        let is_like = |kept: &Change| std::mem::discriminant(&kept.what) == std::mem::discriminant(&what);
+        if self.changes.iter().filter(|kept| is_like(kept)).count() >= KEPT_CHANGES {
+            let oldest = self.changes.iter().position(is_like);
+            oldest.map(|oldest| self.changes.remove(oldest));
+        }
+        let (after, place) = (self.newest, self.newest_change());
+        self.changes.push_back(Change { after, place, what });
     }
 
     fn evict_oldest(&mut self) {
@@ -148,9 +157,9 @@ impl Ring {
 struct Next {
     /// Findings between the position and the first of `findings` that are not kept any more.
     missing: u64,
-    /// Changes of the rules before the first of `findings`.
-    changes: Vec<Arc<RulesChange>>,
-    /// Findings up to the next change of the rules.
+    /// Changes before the first of `findings`, with their places.
+    changes: Vec<(u64, What)>,
+    /// Findings up to the next change.
     findings: Vec<Arc<Finding>>,
     /// Records lost since the start.
     losses: Losses,
@@ -221,12 +230,19 @@ impl Hub {
     /// cursor are filled in here.
     pub fn report_rules_change(&self, change: RulesChange) {
         let mut ring = self.lock();
-        let change = RulesChange { number: ring.newest_change() + 1, time_unix_nano: now_unix_nano(), ..change };
-        let kept = Change { after: ring.newest, change: Arc::new(change) };
-        ring.changes.push_back(kept);
-        if ring.changes.len() > KEPT_CHANGES {
-            ring.changes.pop_front();
-        }
+        ring.rules_changes += 1;
+        let (number, time_unix_nano) = (ring.rules_changes, now_unix_nano());
+        ring.keep(What::Rules(Arc::new(RulesChange { number, time_unix_nano, ..change })));
+        drop(ring);
+        self.changed.send_replace(());
+    }
+
+    /// The same of the node's seccomp profiles.
+    pub fn report_profiles_change(&self, change: ProfilesChange) {
+        let mut ring = self.lock();
+        ring.profiles_changes += 1;
+        let (number, time_unix_nano) = (ring.profiles_changes, now_unix_nano());
+        ring.keep(What::Profiles(Arc::new(ProfilesChange { number, time_unix_nano, ..change })));
         drop(ring);
         self.changed.send_replace(());
     }
@@ -290,8 +306,8 @@ impl Hub {
         };
         match start_from {
             StartFrom::Unspecified | StartFrom::Tail => {
-                let rules_changes = ring.newest_change();
-                Ok(here(Position { sequence: ring.newest, losses: ring.losses, rules_changes }))
+                let changes = ring.newest_change();
+                Ok(here(Position { sequence: ring.newest, losses: ring.losses, changes }))
             }
             StartFrom::Earliest | StartFrom::Since => Ok(earliest()),
             StartFrom::Cursor => {
@@ -347,9 +363,9 @@ impl Hub {
         let ring = self.lock();
         let missing = ring.earliest().saturating_sub(position.sequence);
         let here = position.sequence + missing;
-        let untold = ring.changes.iter().filter(|kept| kept.change.number > position.rules_changes);
+        let untold = ring.changes.iter().filter(|kept| kept.place > position.changes);
         let changes =
-            untold.clone().take_while(|kept| kept.after <= here).map(|kept| Arc::clone(&kept.change)).collect();
+            untold.clone().take_while(|kept| kept.after <= here).map(|kept| (kept.place, kept.what.clone())).collect();
         let until = untold.map(|kept| kept.after).find(|after| *after > here).unwrap_or(u64::MAX);
         let from = ring.entries.partition_point(|entry| entry.finding.sequence <= here);
         let mut bytes = 0;
@@ -469,6 +485,7 @@ impl Subscription {
             Response::Batch(Batch { cursor, .. })
             | Response::Loss(LossReport { cursor, .. })
             | Response::RulesChange(RulesChange { cursor, .. })
+            | Response::ProfilesChange(ProfilesChange { cursor, .. })
             | Response::Heartbeat(Heartbeat { cursor, .. }) => self.reached.clone_from(cursor),
         }
         self.idle_until = Instant::now() + self.hub.limits.heartbeat;
@@ -547,10 +564,9 @@ impl Subscription {
                 ..LossReport::default()
             });
         }
-        for change in &next.changes {
-            self.position.rules_changes = change.number;
-            let change = RulesChange { cursor: self.cursor(), ..RulesChange::clone(change) };
-            self.pending.push_back(Response::RulesChange(change));
+        for (place, what) in &next.changes {
+            self.position.changes = *place;
+            self.pending.push_back(what.response(self.cursor()));
         }
         let Some(last) = next.findings.last() else { return false };
         self.position.sequence = last.sequence;

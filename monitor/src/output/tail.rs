@@ -32,8 +32,8 @@ use super::{
     tls::ClientFiles,
 };
 use crate::proto::v1::{
-    Filter, Finding, Heartbeat, LossReport, Open, RulesChange, StartFrom, SubscribeRequest, SubscribeResponse,
-    findings_client::FindingsClient, subscribe_request, subscribe_response::Response,
+    Filter, Finding, Heartbeat, LossReport, Open, ProfilesChange, RulesChange, StartFrom, SubscribeRequest,
+    SubscribeResponse, findings_client::FindingsClient, subscribe_request, subscribe_response::Response,
 };
 
 /// How long connecting and the first answer may take.
@@ -131,6 +131,8 @@ pub enum Event<'a> {
     Loss(&'a LossReport),
     /// The agent has read its rules again.
     RulesChange(&'a RulesChange),
+    /// The agent has done something about its node's seccomp profiles.
+    ProfilesChange(&'a ProfilesChange),
     /// A sign of life.
     Heartbeat(&'a Heartbeat),
     /// The agent is gone; the next try follows.
@@ -339,6 +341,10 @@ impl<F: FnMut(Event<'_>) -> ControlFlow<()>> Tail<F> {
             }
             Some(Response::RulesChange(change)) => {
                 stopped((self.on_event)(Event::RulesChange(&change)))?;
+                change.cursor
+            }
+            Some(Response::ProfilesChange(change)) => {
+                stopped((self.on_event)(Event::ProfilesChange(&change)))?;
                 change.cursor
             }
             Some(Response::Heartbeat(heartbeat)) => {

@@ -219,7 +219,7 @@ async fn a_consumer_that_never_reads_slows_nobody_and_is_told_the_exact_loss() {
                 reached += report.findings;
                 lost += report.findings;
             }
-            other @ Response::RulesChange(_) => panic!("{other:?}"),
+            other @ (Response::RulesChange(_) | Response::ProfilesChange(_)) => panic!("{other:?}"),
             Response::Heartbeat(_) => {}
         }
     }
@@ -242,6 +242,7 @@ async fn a_consumer_comes_back_when_the_agent_is_restarted() {
             Event::Finding(finding) => format!("finding {}", finding.sequence),
             Event::Loss(loss) => format!("loss {} {}", loss.cause, loss.findings),
             Event::RulesChange(change) => format!("rules {}", change.number),
+            Event::ProfilesChange(change) => format!("profiles {}", change.number),
             Event::Heartbeat(_) => return ControlFlow::Continue(()),
             Event::Disconnected { reason, .. } => format!("disconnected: {reason}"),
         })
@@ -449,7 +450,7 @@ async fn a_lost_connection_is_an_error_to_who_reads_once_and_a_break_to_others()
                 seen.push("disconnected".to_owned());
                 agent.hub.publish(Arc::new(sample::drift(2)));
             }
-            other @ (Event::Loss(_) | Event::RulesChange(_)) => panic!("{other:?}"),
+            other @ (Event::Loss(_) | Event::RulesChange(_) | Event::ProfilesChange(_)) => panic!("{other:?}"),
             Event::Subscribed | Event::Heartbeat(_) => {}
         }
         ControlFlow::Continue(())

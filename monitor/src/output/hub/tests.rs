@@ -234,6 +234,33 @@ async fn changes_of_the_rules_are_bounded_and_told_before_a_closed_hub_ends() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn changes_of_profiles_stand_among_those_of_the_rules_and_push_none_of_them_out() {
+    let hub = hub(10);
+    let mut subscription = opened(&hub, Open::default()).await;
+    let profiles = |installed| ProfilesChange { installed, ..ProfilesChange::default() };
+    let taken = |response| match response {
+        Response::ProfilesChange(change) => (change.number, change.installed, change.cursor),
+        other => panic!("{other:?}"),
+    };
+    hub.report_rules_change(changed(7));
+    publish(&hub, 1..=1);
+    hub.report_profiles_change(profiles(3));
+    hub.report_rules_change(changed(8));
+    assert_eq!(change(next(&mut subscription).await), (1, 7, "epoch:0:0:0:1".to_owned()));
+    assert_eq!(batch(next(&mut subscription).await).0, [1]);
+    assert_eq!(taken(next(&mut subscription).await), (1, 3, "epoch:1:0:0:2".to_owned()));
+    assert_eq!(change(next(&mut subscription).await), (2, 8, "epoch:1:0:0:3".to_owned()));
+    (1..=100).for_each(|installed| hub.report_profiles_change(profiles(installed)));
+    let mut back = opened(&hub, at("epoch:1:0:0:2")).await;
+    assert_eq!(change(next(&mut back).await).0, 2);
+    for subscription in [&mut subscription, &mut back] {
+        for number in 86..=101 {
+            assert_eq!(taken(next(subscription).await).0, number);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn silence_is_broken_by_a_heartbeat_every_ten_seconds() {
     let hub = hub(10);
     let mut subscription = opened(&hub, Open::default()).await;
@@ -448,7 +475,7 @@ proptest! {
                     assert_eq!(finding.sequence, reached);
                 },
                 Response::Heartbeat(heartbeat) => assert_eq!(heartbeat.cursor, format!("epoch:{reached}:0:0:0")),
-                Response::RulesChange(change) => panic!("{change:?}"),
+                other @ (Response::RulesChange(_) | Response::ProfilesChange(_)) => panic!("{other:?}"),
             };
             for (more, reads) in turns {
                 publish(&hub, published + 1..=published + more);
