@@ -41,6 +41,13 @@ const GOOD: &[(&str, &str, bool)] = &[
     ),
     ("no-account", r#"{"serviceAccount": {"create": false, "name": "other"}, "fullnameOverride": "security"}"#, true),
     (
+        "seccomp-profiles",
+        r#"{"seccompProfiles": {"enabled": true, "profiles": {"web.json": "{\"defaultAction\": \"SCMP_ACT_ERRNO\"}"}}}"#,
+        true,
+    ),
+    ("seccomp-config-map", r#"{"seccompProfiles": {"enabled": true, "configMap": "profiles"}}"#, true),
+    ("seccomp-remove", r#"{"seccompProfiles": {"remove": true}}"#, true),
+    (
         "monitoring",
         r#"{"metrics": {"podMonitor": {"enabled": true}, "prometheusRule": {"enabled": true}, "dashboard": {"enabled": true}}}"#,
         false,
@@ -53,6 +60,9 @@ const BAD: &[(&str, &str)] = &[
     ("relative-path", r#"{"bundles": ["run/containerd"]}"#),
     ("digest", r#"{"image": {"digest": "latest"}}"#),
     ("output", r#"{"output": "xml"}"#),
+    ("seccomp-nothing", r#"{"seccompProfiles": {"enabled": true}}"#),
+    ("seccomp-both", r#"{"seccompProfiles": {"enabled": true, "configMap": "a", "profiles": {"a.json": "{}"}}}"#),
+    ("seccomp-name", r#"{"seccompProfiles": {"enabled": true, "profiles": {".a.json": "{}"}}}"#),
     ("rules-name", r#"{"rules": {"custom": {"mine.txt": ""}}}"#),
 ];
 

@@ -44,5 +44,23 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- $spool := dict "directory" "/var/lib/monitor/spool" "max_mib" (int .Values.spool.maxMib) }}
 {{- $metrics := dict "listen" (printf "0.0.0.0:%d" (int .Values.metrics.port)) }}
 {{- $config := dict "cluster_name" .Values.clusterName "spool" $spool "metrics" $metrics }}
+{{- if include "monitor.keepsProfiles" . }}
+{{- $_ := set $config "seccomp_profiles" (dict "from" "/etc/monitor-seccomp" "root" "/host/var/lib/kubelet/seccomp") }}
+{{- end }}
 {{- toYaml (mergeOverwrite $config (deepCopy .Values.config)) }}
+{{- end }}
+
+{{- /* Whether seccomp profiles are kept on the nodes; nothing else than true and empty. */ -}}
+{{- define "monitor.keepsProfiles" -}}
+{{- with .Values.seccompProfiles }}
+{{- if and .enabled (not .remove) }}
+{{- if and (not .configMap) (not .profiles) }}
+{{- fail "seccompProfiles.enabled: name profiles in seccompProfiles.profiles, or a ConfigMap in seccompProfiles.configMap" }}
+{{- end }}
+{{- if and .configMap .profiles }}
+{{- fail "seccompProfiles: either configMap or profiles, not both" }}
+{{- end }}
+{{- print "true" }}
+{{- end }}
+{{- end }}
 {{- end }}
