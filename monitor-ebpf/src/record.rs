@@ -126,6 +126,8 @@ records! {
     0x10b => CLOCK, "clock", ClockRecord;
     /// What a file holds that may have drifted.
     0x10c => DIGEST, "digest", DigestRecord;
+    /// What the Kubernetes API says of a pod of this node.
+    0x10d => POD, "pod", PodRecord;
 }
 
 plain! {
@@ -714,6 +716,18 @@ pub mod digest_flag {
     pub const SAME_AS_LOWER: u32 = 1 << 2;
     /// It is a copy of an image's file, and has another content.
     pub const DIFFERS_FROM_LOWER: u32 = 1 << 3;
+}
+
+plain! {
+    /// What the Kubernetes API says of a pod of this node. Tail: `document`, JSON.
+    pub struct PodRecord {
+        /// Common part; `ktime_ns` is when it was learned.
+        pub header: Header,
+        /// Bytes of the document.
+        pub document_len: u32,
+        /// Zero.
+        pub reserved: u32,
+    }
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use crate::{
     state::{
         State,
         call::returned,
-        container::{Container, metadata::Metadata},
+        container::{Container, metadata::Metadata, pod::Pod},
         descriptor::Descriptor,
         thread::{Thread, ThreadKey},
         writer::Writer,
@@ -154,6 +154,18 @@ impl<'a> Context<'a> {
     pub fn container_metadata(&self) -> Option<&'a Metadata> {
         let containers = &self.state.containers;
         containers.told().or_else(|| containers.metadata(self.container_id()?))
+    }
+
+    /// What the Kubernetes API says of the container's pod.
+    pub fn pod(&self) -> Option<&'a Pod> {
+        self.state.containers.pod(self.container?)
+    }
+
+    /// Digest of the container's image: of the reference that its runtime was told, else what the Kubernetes API says of this
+    /// container.
+    pub fn image_digest(&self) -> Option<&'a str> {
+        let told = self.container_metadata().map(|metadata| &*metadata.image_digest);
+        told.filter(|digest| !digest.is_empty()).or_else(|| self.pod()?.image_digest(&self.container?.id)).or(told)
     }
 
     /// The thread's process (0), its parent (1), and so on.

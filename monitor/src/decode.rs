@@ -8,8 +8,8 @@ use monitor_ebpf::{
     record::{
         CallRecord, CallsMadeRecord, CgroupAttachRecord, CgroupRecord, ClockRecord, ContainerRecord, DigestRecord,
         EndRecord, ExecRecord, ExitRecord, ForkRecord, GroupRecord, Header, Kind, LossRecord, MAX_RECORD_BYTES,
-        RulesRecord, SeccompCallRecord, SeccompFilterRecord, SeccompProfileRecord, SessionRecord, SigsysRecord,
-        SocketFacts, TaskRecord, UserRecord,
+        PodRecord, RulesRecord, SeccompCallRecord, SeccompFilterRecord, SeccompProfileRecord, SessionRecord,
+        SigsysRecord, SocketFacts, TaskRecord, UserRecord,
     },
 };
 use thiserror::Error;
@@ -196,6 +196,12 @@ impl<'a> IntoBody<'a> for ContainerRecord {
 impl<'a> IntoBody<'a> for SeccompProfileRecord {
     fn body(self, pieces: &mut Pieces<'a>) -> Body<'a> {
         Body::SeccompProfile(pieces.take(self.document_len))
+    }
+}
+
+impl<'a> IntoBody<'a> for PodRecord {
+    fn body(self, pieces: &mut Pieces<'a>) -> Body<'a> {
+        Body::Pod(pieces.take(self.document_len))
     }
 }
 

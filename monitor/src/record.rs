@@ -3,8 +3,8 @@
 
 use monitor_ebpf::record::{
     ABI_VERSION, CallsMadeRecord, CgroupRecord, ClockRecord, ContainerRecord, DigestRecord, EndRecord, FileFacts,
-    GroupRecord, Header, Kind, LossRecord, RulesRecord, SeccompProfileRecord, SessionRecord, TaskRecord, UserRecord,
-    header_flag,
+    GroupRecord, Header, Kind, LossRecord, PodRecord, RulesRecord, SeccompProfileRecord, SessionRecord, TaskRecord,
+    UserRecord, header_flag,
 };
 use monitor_ebpf::settings::Made;
 use zerocopy::{FromZeros as _, Immutable, IntoBytes};
@@ -136,6 +136,13 @@ pub fn seccomp_profile(ktime_ns: u64, cgroup_id: u64, document: &[u8]) -> Vec<u8
     let header = Header { cgroup_id, ..header(Kind::SECCOMP_PROFILE, ktime_ns) };
     let document_len = u32::try_from(document.len()).unwrap_or(u32::MAX);
     assemble(SeccompProfileRecord { header, document_len, reserved: 0 }, &[document])
+}
+
+/// What the Kubernetes API says of a pod.
+pub fn pod(ktime_ns: u64, document: &[u8]) -> Vec<u8> {
+    let document = cut(document, DOCUMENT_BYTES);
+    let document_len = u32::try_from(document.len()).unwrap_or(u32::MAX);
+    assemble(PodRecord { header: header(Kind::POD, ktime_ns), document_len, reserved: 0 }, &[document])
 }
 
 /// It is this late.
@@ -376,6 +383,7 @@ pub(crate) mod builder {
             group(13, 2, b"daemon"),
             container(12, 9, br#"{"container":{"id":"3ad7b26ded6d"}}"#),
             digest(14, &of(Kind::EXEC, 7), &FileFacts::NONE, 1, [7; 32]),
+            pod(15, br#"{"uid":"6a2f4c5e-0b1d-4f3a-9c7e-8d5b2a1f0e3c"}"#),
         ];
         assert_eq!(all.len(), Kind::ALL.len(), "one record of each kind");
         all

@@ -11,7 +11,7 @@ use crate::{
     seccomp::Violation,
     state::{
         State,
-        container::{Container, metadata::Metadata},
+        container::{Container, metadata::Metadata, pod::Pod},
         thread::{Image, Thread, ThreadKey},
         writer::Writer,
     },
@@ -158,18 +158,35 @@ fn image_of(state: &State, who: &Who, image: &Image) -> proto::Process {
 }
 
 fn container(context: &Context<'_>, container: &Container) -> proto::Container {
-    let known = context.container_metadata();
-    let known = |value: fn(&Metadata) -> &str| known.map(value).unwrap_or_default().to_owned();
+    let (known, pod) = (context.container_metadata(), context.pod());
+    let known = |value: fn(&Metadata) -> &str| known.map(value).unwrap_or_default();
+    let of_pod =
+        |label, value: fn(&Pod) -> &str| match context.container_metadata().map(|metadata| metadata.label(label)) {
+            Some(text) if !text.is_empty() => text.to_owned(),
+            _ => pod.map(value).unwrap_or_default().to_owned(),
+        };
     proto::Container {
         id: container.id.clone(),
         runtime: container.runtime.clone(),
         pod_uid: container.pod_uid.clone(),
         cgroup_path: container.cgroup_path.clone(),
-        name: known(|metadata| &metadata.name),
-        image: known(|metadata| &metadata.image),
-        image_digest: known(|metadata| &metadata.image_digest),
-        pod_name: known(|metadata| metadata.label("io.kubernetes.pod.name")),
-        namespace: known(|metadata| metadata.label("io.kubernetes.pod.namespace")),
+        name: known(|metadata| &metadata.name).to_owned(),
+        image: known(|metadata| &metadata.image).to_owned(),
+        image_digest: context.image_digest().unwrap_or_default().to_owned(),
+        pod_name: of_pod("io.kubernetes.pod.name", |pod| &pod.name),
+        namespace: of_pod("io.kubernetes.pod.namespace", |pod| &pod.namespace),
+        pod: pod.map(self::pod),
+    }
+}
+
+fn pod(pod: &Pod) -> proto::Pod {
+    let owner = pod.owner.clone().unwrap_or_default();
+    proto::Pod {
+        labels: pod.labels.clone(),
+        owner_kind: owner.kind,
+        owner_name: owner.name,
+        service_account: pod.service_account.clone(),
+        ip: pod.ip.clone(),
     }
 }
 

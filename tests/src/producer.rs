@@ -72,6 +72,7 @@ pub fn finding(sequence: u64) -> Finding {
             image_digest: String::new(),
             pod_name: text("web-0"),
             namespace: text("prod"),
+            pod: None,
             cgroup_path: text("/kubepods.slice/kubepods-burstable.slice/cri-containerd-3f2a9c0d1e4b.scope"),
         }),
         detail: Some(Detail::Seccomp(SeccompViolation {

@@ -73,6 +73,8 @@ pub enum Body<'a> {
     Container(&'a [u8]),
     /// The seccomp profile of a container, as a document.
     SeccompProfile(&'a [u8]),
+    /// What the Kubernetes API says of a pod, as a document.
+    Pod(&'a [u8]),
     /// A task moved to another cgroup.
     CgroupAttach(CgroupAttachRecord),
     /// SIGSYS from seccomp.

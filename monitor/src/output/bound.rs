@@ -73,6 +73,12 @@ fn shorten(finding: &mut Finding, text: usize, items: usize) {
         for own in [&mut container.name, &mut container.image, &mut container.pod_name, &mut container.namespace] {
             cut(own, text.max(64));
         }
+        if let Some(pod) = &mut container.pod {
+            pod.labels.values_mut().for_each(|label| cut(label, text.max(64)));
+            while pod.labels.len() > items.max(16) {
+                pod.labels.pop_last();
+            }
+        }
     }
 }
 

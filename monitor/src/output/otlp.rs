@@ -174,6 +174,13 @@ fn container(container: &Container) -> Vec<KeyValue> {
     attributes.extend(present("container.image.name", &container.image));
     attributes.extend(present("k8s.pod.name", &container.pod_name));
     attributes.extend(present("k8s.namespace.name", &container.namespace));
+    if let Some(pod) = &container.pod {
+        attributes.extend(pod.labels.iter().map(|(key, value)| text(&format!("k8s.pod.label.{key}"), value)));
+        attributes.extend(present("k8s.pod.ip", &pod.ip));
+        attributes.extend(present("monitor.pod.owner.kind", &pod.owner_kind));
+        attributes.extend(present("monitor.pod.owner.name", &pod.owner_name));
+        attributes.extend(present("monitor.pod.service_account", &pod.service_account));
+    }
     attributes
 }
 

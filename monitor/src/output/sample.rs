@@ -54,6 +54,7 @@ pub(crate) fn drift(sequence: u64) -> Finding {
             image_digest: "sha256:2a0c6f1b".to_owned(),
             pod_name: "web-0".to_owned(),
             namespace: "prod".to_owned(),
+            pod: None,
         }),
         detail: Some(Detail::Drift(Drift {
             kind: DriftKind::NewExecutable.into(),

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::RuleSet;
+use crate::event::field::Field;
 
 /// Names that are listed before the rest is counted.
 const MAX_NAMES: usize = 12;
@@ -22,6 +23,8 @@ pub struct Gaps {
     pub without_fields: BTreeSet<String>,
     /// Such fields.
     pub fields: BTreeSet<&'static str>,
+    /// Fields that rules ask for and that the Kubernetes API alone tells.
+    pub api_fields: BTreeSet<&'static str>,
 }
 
 impl Gaps {
@@ -44,6 +47,8 @@ impl Gaps {
                     _ => {}
                 }
             }
+            let of_api = rule.expr.fields().into_iter().map(Field::info).filter(|field| field.is_of_api());
+            gaps.api_fields.extend(of_api.map(|field| field.name));
             let awaited: Vec<_> = rule.expr.fields().into_iter().filter(|field| field.info().is_awaited()).collect();
             if !awaited.is_empty() {
                 gaps.without_fields.insert(rule.name.clone());
@@ -72,6 +77,16 @@ impl Gaps {
             ));
         }
         lines
+    }
+
+    /// One more, of an agent that does not ask the Kubernetes API.
+    pub fn line_without_api(&self) -> Option<String> {
+        (!self.api_fields.is_empty()).then(|| {
+            format!(
+                "rules ask for fields that have no value without the Kubernetes API (`kubernetes` in the configuration): {}",
+                some(&self.api_fields)
+            )
+        })
     }
 }
 
@@ -102,6 +117,8 @@ mod tests {
         assert_eq!(gaps("evt.type in (read, execve)").partly_blind.len(), 1);
         let awaited = gaps("evt.type = execve and proc.stdin.name contains x");
         assert_eq!(awaited.fields.iter().copied().collect::<Vec<_>>(), ["proc.stdin.name"]);
+        let of_api = gaps("evt.type = execve and k8s.pod.label[app] = web");
+        assert!(of_api.lines().is_empty() && of_api.line_without_api().unwrap().contains("k8s.pod.label"));
         assert!(awaited.lines()[0].contains("proc.stdin.name"), "{:?}", awaited.lines());
     }
 

@@ -80,6 +80,7 @@ fn note(field: Field) -> Option<String> {
     let mut notes: Vec<String> = Vec::new();
     notes.extend(info.refused().map(|reason| format!("not supported: {reason}")));
     notes.extend(info.is_awaited().then(|| "no value yet: no event tells it".to_owned()));
+    notes.extend(info.is_of_api().then(|| "live where the agent asks the Kubernetes API".to_owned()));
     notes.extend(info.is_deprecated().then(|| "deprecated".to_owned()));
     notes.extend(info.is_filter_only().then(|| "in conditions only".to_owned()));
     notes.extend(info.is_print_only().then(|| "in outputs only".to_owned()));

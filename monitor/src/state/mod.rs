@@ -117,6 +117,11 @@ impl State {
             Body::Fork(fork) => self.fork(header, fork),
             Body::Exec(exec) => self.exec(header, exec),
             Body::Exit(exit) if exit.group_dead != 0 => self.threads.linger(ThreadKey::of(header), header.ktime_ns),
+            Body::Pod(document) => {
+                self.containers.tell_pod(document);
+                self.subject = Subject::default();
+                return;
+            }
             Body::Digest(digest) => {
                 self.digests.insert(digest);
                 return;

@@ -41,6 +41,8 @@ fn main() -> Result<()> {
     write(&corpus, "record", Kind::RULES.name(), &record::rules(1, [7; 32], 3))?;
     let document = br#"{"container":{"id":"3ad7b26ded6d","name":"app"},"promises":{"uid":0}}"#;
     write(&corpus, "record", Kind::CONTAINER.name(), &record::container(1, 9, document))?;
+    let document = br#"{"uid":"6a2f4c5e-0b1d-4f3a-9c7e-8d5b2a1f0e3c","name":"web-0","labels":{"app":"web"}}"#;
+    write(&corpus, "record", Kind::POD.name(), &record::pod(1, document))?;
     let mut stream = Vec::new();
     for record in &records {
         stream.extend(u16::try_from(record.len())?.to_le_bytes());

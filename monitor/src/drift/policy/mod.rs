@@ -21,7 +21,10 @@ use crate::{
         diagnostic::{Diagnostic, Text},
         glob,
     },
-    state::{container::metadata::Metadata, thread::Image},
+    state::{
+        container::{metadata::Metadata, pod::Pod},
+        thread::Image,
+    },
 };
 
 /// What is made of drift.
@@ -142,7 +145,8 @@ impl Policy {
     pub fn judge(&self, context: &Context<'_>, drift: &Drift<'_>) -> Option<Verdict<'_>> {
         let metadata = context.container_metadata();
         for rule in &self.rules {
-            if !(rule.kinds.is_empty() || rule.kinds.contains(&drift.kind)) || !rule.scope.fits(metadata) {
+            if !(rule.kinds.is_empty() || rule.kinds.contains(&drift.kind)) || !rule.scope.fits(metadata, context.pod())
+            {
                 continue;
             }
             if rule.exceptions.cover(context, drift) {
@@ -170,19 +174,21 @@ fn usual_mode(drift: &Drift<'_>) -> Mode {
 }
 
 impl Scope {
-    fn fits(&self, metadata: Option<&Metadata>) -> bool {
+    fn fits(&self, metadata: Option<&Metadata>, pod: Option<&Pod>) -> bool {
         if *self == Self::default() {
             return true;
         }
-        let Some(metadata) = metadata else { return false };
-        let repository = &metadata.image_repository;
-        any(&self.namespaces, &[metadata.label("io.kubernetes.pod.namespace")])
-            && any(&self.pods, &[metadata.label("io.kubernetes.pod.name")])
-            && any(&self.containers, &[metadata.label("io.kubernetes.container.name"), &metadata.name])
-            && any(&self.images, &[&metadata.image, repository])
+        let told = |value: fn(&Metadata) -> &str| metadata.map(value).unwrap_or_default();
+        let of_pod = |value: fn(&Pod) -> &str| pod.map(value).unwrap_or_default();
+        any(&self.namespaces, &[told(|m| m.label("io.kubernetes.pod.namespace")), of_pod(|pod| &pod.namespace)])
+            && any(&self.pods, &[told(|m| m.label("io.kubernetes.pod.name")), of_pod(|pod| &pod.name)])
+            && any(&self.containers, &[told(|m| m.label("io.kubernetes.container.name")), told(|m| &m.name)])
+            && any(&self.images, &[told(|m| &m.image), told(|m| &m.image_repository)])
             && self.pod_labels.iter().all(|(name, value)| {
-                let labels = [metadata.sandbox_labels.get(name), metadata.labels.get(name)];
-                labels.into_iter().flatten().any(|label| matches(value, label.as_bytes()))
+                let told = metadata.map(|metadata| [metadata.sandbox_labels.get(name), metadata.labels.get(name)]);
+                let of_pod = pod.and_then(|pod| pod.labels.get(name));
+                let mut labels = told.into_iter().flatten().chain([of_pod]).flatten();
+                labels.any(|label| matches(value, label.as_bytes()))
             })
     }
 }

@@ -13,6 +13,7 @@ use crate::{
 };
 
 const ID: &str = "3ad7b26ded6d8e7b23da7d48fe889434573036c27ae5a74837233de441c3601e";
+const POD: &str = "6a2f4c5e-0b1d-4f3a-9c7e-8d5b2a1f0e3c";
 const CGROUP: u64 = 9;
 const ROOT: u32 = 7;
 
@@ -51,7 +52,8 @@ fn state() -> State {
     let file = |ino| FileFacts { fs_magic: 0x794c_7630, ..facts(file_flag::OVERLAY_UPPER, ino) };
     let mut state = State::default();
     for bytes in [
-        record::cgroup(1, CGROUP, format!("/docker/{ID}\0").as_bytes()),
+        record::cgroup(1, CGROUP, format!("/kubepods/pod{POD}/{ID}\0").as_bytes()),
+        record::pod(1, json!({"uid": POD, "labels": {"release": "canary"}}).to_string().as_bytes()),
         record::container(1, CGROUP, document.to_string().as_bytes()),
         exec(5, 1, "/bin/sh", facts(0, 1)),
         exec(6, 5, "/usr/bin/dpkg", facts(0, 2)),
@@ -102,6 +104,7 @@ fn the_first_rule_whose_scope_fits_decides() {
         "images: ['*/team/web:1.*']",
         "containers: [app]",
         "pod_labels: {tier: 'f*'}",
+        "pod_labels: {tier: front, release: canary}",
         "kinds: [script, new_executable]",
         "namespaces: [prod], containers: [app], kinds: [new_executable]",
     ] {
@@ -112,6 +115,7 @@ fn the_first_rule_whose_scope_fits_decides() {
         "images: [team/web]",
         "pod_labels: {tier: back}",
         "pod_labels: {app: '*'}",
+        "pod_labels: {release: stable}",
         "kinds: [script]",
         "namespaces: [prod], containers: [sidecar]",
     ] {

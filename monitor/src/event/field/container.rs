@@ -71,7 +71,7 @@ fields! {
     "container.image.tag", Text, [], None, "Image tag.", "1.4"
         => known!(|m| Value::text(&m.image_tag));
     "container.image.digest", Text, [], None, "Image digest.", "sha256:2a0c6f1b"
-        => known!(|m| Value::text(&m.image_digest));
+        => Source::One(|c, _| c.image_digest().map(Value::text));
     "container.healthcheck", Text, [DEPRECATED], None, "Deprecated, always null.", "web"
         => Source::Never;
     "container.liveness_probe", Text, [DEPRECATED], None, "Deprecated, always null.", "web"

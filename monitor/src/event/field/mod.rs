@@ -120,6 +120,8 @@ pub(crate) mod trait_of {
     pub(crate) const PADDED: u16 = 256;
     /// Its value is for comparisons alone: outputs have none.
     pub(crate) const UNRESOLVED: u16 = 512;
+    /// The sensor has it of the Kubernetes API, where the agent asks that.
+    pub(crate) const API: u16 = 1024;
 }
 
 /// One row of the table.
@@ -198,6 +200,11 @@ impl Info {
     /// Whether the sensor does not tell it yet.
     pub const fn is_awaited(&self) -> bool {
         self.has(trait_of::CAPTURE)
+    }
+
+    /// Whether a live run has it only where the agent asks the Kubernetes API.
+    pub const fn is_of_api(&self) -> bool {
+        self.has(trait_of::API)
     }
 }
 

@@ -8,6 +8,7 @@
 pub mod cgroup;
 mod matcher;
 pub mod metadata;
+pub mod pod;
 pub mod promises;
 mod recent;
 
@@ -18,6 +19,7 @@ use monitor_ebpf::record::{FileFacts, file_flag};
 use cgroup::Cgroups;
 pub use cgroup::Container;
 use metadata::{Engine, Metadata};
+use pod::{Pod, Pods};
 use promises::Promises;
 use recent::Recent;
 
@@ -66,6 +68,8 @@ pub struct Containers {
     known: Recent<Arc<str>, Arc<Metadata>, MAX_CONTAINERS>,
     /// What was promised of containers whose first process has not been seen.
     promises: Recent<Arc<str>, Promises, MAX_PROMISES>,
+    /// What the Kubernetes API says of pods.
+    pods: Pods,
     /// Where containers have their images, by id.
     roots: Recent<Arc<str>, Root, MAX_CONTAINERS>,
     /// What the event at hand tells of a container.
@@ -88,6 +92,16 @@ impl Containers {
     /// What is known of all containers.
     pub fn all_metadata(&self) -> impl Iterator<Item = &Metadata> {
         self.known.values().map(Arc::as_ref)
+    }
+
+    /// What the Kubernetes API says of a container's pod.
+    pub fn pod(&self, container: &Container) -> Option<&Pod> {
+        self.pods.get(&container.pod_uid)
+    }
+
+    /// Takes in the document of a pod record.
+    pub(super) fn tell_pod(&mut self, json: &[u8]) {
+        self.malformed += u64::from(!self.pods.tell(json));
     }
 
     /// Device of the overlay that has a container's image, once something of it has run. It is not the only overlay that its
