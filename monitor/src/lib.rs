@@ -11,6 +11,7 @@ pub mod decode;
 pub mod drift;
 pub mod event;
 pub mod finding;
+pub mod kubernetes;
 pub mod output;
 pub mod pipeline;
 pub mod pod_security;

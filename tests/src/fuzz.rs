@@ -23,6 +23,7 @@ use monitor::{
         schema::Flags,
         value::{Address, Value},
     },
+    kubernetes::{ledger::Ledger, pod::Change},
     output::spool::frame::Frames,
     pipeline::{Pipeline, Selection},
     proto::v1::Priority,
@@ -80,6 +81,7 @@ targets!(
     config,
     bundle,
     drift_policy,
+    pod_watch,
 );
 
 /// One record from the kernel or a capture.
@@ -116,6 +118,26 @@ pub fn bundle(bytes: &[u8]) {
     }
     assert_eq!(state.containers.malformed(), 0, "what the sensor says is understood");
     assert!(state.containers.metadata("000000000000").is_some());
+}
+
+/// A line of a watch of pods.
+pub fn pod_watch(bytes: &[u8]) {
+    let Some(Change::Is(pod) | Change::Gone(pod)) = Change::read(bytes) else { return };
+    let mut ledger = Ledger::default();
+    let Some(document) = ledger.is(&pod) else {
+        assert!(pod.uid().is_empty(), "a pod that is new is told");
+        return;
+    };
+    assert!(ledger.is(&pod).is_none(), "and once");
+    let ended = ledger.gone(pod.uid()).unwrap_or_default();
+    let mut state = State::default();
+    for document in [document, ended] {
+        assert!(document.len() <= record::DOCUMENT_BYTES);
+        let record = record::pod(1, &document);
+        let Ok(event) = decode(&record) else { panic!("a record of ours is none") };
+        state.apply(&event);
+    }
+    assert_eq!(state.containers.malformed(), 0, "what the client says is understood");
 }
 
 /// A stream of records through the whole flow. Each is preceded by its length in two bytes.

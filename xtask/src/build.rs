@@ -79,7 +79,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 pub(crate) fn agent(profile: Profile, sensor: Sensor) -> Result<PathBuf> {
     let mut cargo = Cmd::new("cargo").args(["build", "--package", "monitor"]);
     if profile == Profile::Release {
-        cargo = cargo.arg("--release");
+        // What is shipped has the Kubernetes client.
+        cargo = cargo.args(["--release", "--features", "kubernetes"]);
     }
     cargo = match sensor {
         Sensor::None => cargo.env_remove(OBJECT_VARIABLE),

@@ -6,6 +6,7 @@ use std::fs;
 
 use super::status::AgentStatus;
 use crate::{
+    kubernetes,
     output::{
         metrics::{Page, number},
         service::Status as _,
@@ -33,7 +34,26 @@ pub(super) fn fill(page: &mut Page, status: &AgentStatus) {
     outputs(page, status);
     sinks(page, status);
     profiles(page, status);
+    if let Some(status) = status.kubernetes() {
+        kubernetes(page, status);
+    }
     cost(page, status);
+}
+
+fn kubernetes(page: &mut Page, status: &kubernetes::status::Status) {
+    let is_watching = f64::from(u8::from(status.is_watching()));
+    page.gauge("kubernetes_watching", "1 while the node's pods are watched", one(is_watching));
+    page.gauge("kubernetes_pods", "Pods of the node that are known", one(number(status.pods())));
+    page.counter("kubernetes_records", "Pods and changes of pods that were learned", one(number(status.records())));
+    let (cut, refused) = status.losses();
+    let lost = [("cut", cut), ("too_many", refused)].map(|(cause, count)| (cause.to_owned(), number(count)));
+    page.counter("kubernetes_pods_lost", "Pods of which not all could be kept", by("cause", lost));
+    let failures = status.failures().into_iter().map(|(kind, count)| (kind.to_owned(), number(count)));
+    page.counter("kubernetes_failures", "Requests to the API that failed", by("kind", failures));
+    let (removed, failed_open, writes) = status.node();
+    page.counter("node_taints_removed", "Times that the startup taint was removed", one(number(removed)));
+    page.counter("node_failed_open", "Those although the agent was not ready", one(number(failed_open)));
+    page.counter("node_condition_writes", "Times that the node's condition was written", one(number(writes)));
 }
 
 fn flow(page: &mut Page, status: &AgentStatus) {

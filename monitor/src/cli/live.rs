@@ -51,6 +51,11 @@ pub(super) struct SensorArgs {
 }
 
 impl SensorArgs {
+    /// The node's name, where it is given.
+    pub(super) fn node_name(&self) -> Option<&str> {
+        self.node_name.as_deref()
+    }
+
     /// As the sensor takes them.
     pub(super) fn settings(&self, wanted: Demand) -> Settings {
         Settings {
@@ -65,12 +70,20 @@ impl SensorArgs {
     }
 }
 
-/// Who sends findings from here. A node without a name has that of its host.
+/// Who sends findings from here.
 pub(super) fn sender(node_name: Option<&str>, cluster_name: String) -> Sender {
+    Sender { node_name: self::node_name(node_name), cluster_name, boot_id: boot_id() }
+}
+
+/// A node without a name has that of its host.
+pub(super) fn node_name(given: Option<&str>) -> String {
     let host = || rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    let node_name = node_name.map_or_else(host, str::to_owned);
-    Sender { node_name, cluster_name, boot_id: boot_id.trim().to_owned() }
+    given.map_or_else(host, str::to_owned)
+}
+
+/// Which boot this is.
+pub(super) fn boot_id() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }
 
 /// Whether it is time to end.

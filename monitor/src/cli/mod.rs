@@ -8,7 +8,10 @@ mod check;
 mod demo;
 mod drift;
 mod events;
+mod kubernetes;
 mod live;
+#[cfg(feature = "kubernetes")]
+mod node;
 mod options;
 mod profile_sync;
 mod profiles_change;
@@ -64,6 +67,9 @@ enum Command {
     Sink(sink::Args),
     /// Look into a spool of findings, also beside a running agent
     Spool(spool::Args),
+    /// Undo what agents have done to nodes of a Kubernetes cluster
+    #[cfg(feature = "kubernetes")]
+    Node(node::Args),
     /// Tell what this kernel and machine offer
     Check(check::Args),
     /// Attach an empty program to sys_exit until told to stop: the baseline of `cargo xtask bench`
@@ -110,6 +116,8 @@ impl Cli {
             Command::Tail(args) => tail::run(args),
             Command::Sink(args) => sink::run(&args),
             Command::Spool(args) => spool::run(&args),
+            #[cfg(feature = "kubernetes")]
+            Command::Node(args) => node::run(&args),
             Command::Check(args) => check::run(&args),
             Command::BenchBaseline => live::baseline(),
         };

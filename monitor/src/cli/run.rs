@@ -13,6 +13,7 @@ use std::{
 use super::{
     Exit,
     drift::PolicyArgs,
+    kubernetes::Client,
     live::{self, SensorArgs, Stop},
     options::{FindingArgs, RuleArgs},
     profile_sync::Keeper,
@@ -79,9 +80,18 @@ pub(super) fn run(args: Args) -> Result<Exit> {
     let config = Config::load(args.config.as_deref())?;
     // Pods may wait for their profiles: before everything that can fail.
     let profiles = config.seccomp_profiles.clone().map(Keeper::start);
+    let mut kubernetes = Client::start(config.kubernetes.as_ref(), args.sensor.node_name())?;
+    let result = agent(args, config, profiles, &mut kubernetes);
+    kubernetes.finish(result.as_ref().err());
+    result
+}
+
+fn agent(args: Args, config: Config, profiles: Option<Keeper>, kubernetes: &mut Client) -> Result<Exit> {
     let rules_args = args.rules.for_format(args.findings.format()).for_sensor(!args.no_push_down);
     let (rules, digest) = rules_args.load_with_digest()?;
-    for line in Gaps::of(&rules).lines() {
+    let gaps = Gaps::of(&rules);
+    let without_api = gaps.line_without_api().filter(|_| !kubernetes.is_there());
+    for line in gaps.lines().into_iter().chain(without_api) {
         say(format!("monitor: note: {line}"));
     }
     let policy = args.drift.load_or(config.drift_policy.as_deref())?;
@@ -108,6 +118,7 @@ pub(super) fn run(args: Args) -> Result<Exit> {
         sensor.containers(),
         in_use,
     ));
+    kubernetes.show(&status);
     let serving = server.start(&hub, &status);
     let format = args.findings.format();
     let printer = Printer::start(format, Colour::of_stdout(), std::io::stdout(), std::io::stderr())?;
@@ -127,6 +138,7 @@ pub(super) fn run(args: Args) -> Result<Exit> {
         capture,
         given: Given { outputs, printer, status, args: args.findings, stop, found: 0, failed: false },
         new_rules,
+        kubernetes,
         reported: Summary::default(),
         loss_log: LossLog::default(),
     };
@@ -139,11 +151,12 @@ pub(super) fn run(args: Args) -> Result<Exit> {
 }
 
 /// Everything that records and findings go through.
-struct Flow {
+struct Flow<'k> {
     pipeline: Pipeline,
     capture: Option<Capture>,
     given: Given,
     new_rules: Receiver<NewRules>,
+    kubernetes: &'k mut Client,
     /// What subscribers know of loss.
     reported: Summary,
     /// What was said of it.
@@ -180,7 +193,7 @@ impl Given {
     }
 }
 
-impl Flow {
+impl Flow<'_> {
     fn run(&mut self, sensor: &mut Sensor) -> Result<()> {
         let mut detached = false;
         loop {
@@ -189,6 +202,7 @@ impl Flow {
                 detached = true;
             }
             self.replace_rules(sensor);
+            self.learn_of_pods();
             let drained = sensor.drain(PATIENCE, &mut |bytes| self.record(bytes));
             self.look_at_clock();
             self.account();
@@ -212,6 +226,15 @@ impl Flow {
         if self.pipeline.waits_until_ns().is_some_and(|due_ns| due_ns <= now) {
             self.record(&record::clock(now));
         }
+    }
+
+    /// Takes what the Kubernetes API told, and tells how the agent is.
+    fn learn_of_pods(&mut self) {
+        let records: Vec<_> = self.kubernetes.records().collect();
+        for record in records {
+            self.record(&record);
+        }
+        self.kubernetes.tell(&self.given.status);
     }
 
     /// Takes new rules, if there are any. The record in front of what they apply to says so to whoever replays the capture.

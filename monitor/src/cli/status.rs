@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use super::{account, profile_sync::ProfilesStatus, rule_files::Digest};
 use crate::{
+    kubernetes,
     output::{
         metrics::Page,
         outputs::OutputStatus,
@@ -90,7 +91,11 @@ pub(super) struct AgentStatus {
     /// The node's seccomp profiles, where they are kept.
     profiles: Mutex<Option<ProfilesStatus>>,
     sensor: watch::Sender<bool>,
+    kubernetes: OnceLock<Arc<kubernetes::status::Status>>,
 }
+
+/// What has to be well before pods may come to the node, in this order. A part that is not there is not waited for.
+const GATES: [&str; 4] = ["profiles", SENSOR_SERVICE, "flow", "spool"];
 
 impl AgentStatus {
     /// At the start.
@@ -128,6 +133,7 @@ impl AgentStatus {
             rules_reload_failures: AtomicU64::new(0),
             profiles: Mutex::new(None),
             sensor: watch::Sender::new(true),
+            kubernetes: OnceLock::new(),
         }
     }
 
@@ -218,6 +224,25 @@ impl AgentStatus {
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 
+    /// There is a Kubernetes client.
+    pub(super) fn set_kubernetes(&self, status: Arc<kubernetes::status::Status>) {
+        let _ = self.kubernetes.set(status);
+    }
+
+    /// The Kubernetes client, where there is one.
+    pub(super) fn kubernetes(&self) -> Option<&kubernetes::status::Status> {
+        self.kubernetes.get().map(Arc::as_ref)
+    }
+
+    /// What keeps the agent from being ready.
+    pub(super) fn why_not_ready(&self) -> Option<String> {
+        let parts = self.parts();
+        GATES.iter().find_map(|gate| {
+            let why = parts.iter().find(|part| part.name == *gate)?.why.as_ref()?;
+            Some(format!("{gate}: {why}"))
+        })
+    }
+
     /// The rules in use.
     pub(super) fn rules(&self) -> Arc<RulesInUse> {
         Arc::clone(&self.rules.lock().unwrap_or_else(PoisonError::into_inner))
@@ -289,6 +314,9 @@ impl Status for AgentStatus {
         for (sink, told) in self.sinks().iter().zip(self.outputs.sink_statuses()) {
             let why = sink.failing_for().map(|failing| format!("for {} s: {}", failing.as_secs(), told.failing));
             parts.push(Part { name: format!("sink/{}", told.name), why, needed: false, vital: false });
+        }
+        if let Some(kubernetes) = self.kubernetes().filter(|kubernetes| kubernetes.is_asked_for_pods()) {
+            parts.push(Part { name: "kubernetes".to_owned(), why: kubernetes.why_not(), needed: false, vital: false });
         }
         parts
     }

@@ -29,6 +29,8 @@ pub struct File {
     pub metrics: Option<Metrics>,
     /// Seccomp profiles of the node.
     pub seccomp_profiles: Option<SeccompProfiles>,
+    /// The Kubernetes API.
+    pub kubernetes: Option<Kubernetes>,
 }
 
 /// `redaction`
@@ -248,4 +250,77 @@ fn directory() -> String {
 
 const fn look_every_s() -> u64 {
     30
+}
+
+/// `kubernetes`
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Kubernetes {
+    /// Address of the API; empty for the one that pods are told of.
+    pub server: String,
+    /// Who may sign its certificate.
+    pub ca_file: PathBuf,
+    /// What is shown to it.
+    pub token_file: PathBuf,
+    /// Whether the node's pods are watched.
+    pub pods: bool,
+    /// What is said of the node.
+    pub node: Option<Node>,
+}
+
+impl Default for Kubernetes {
+    fn default() -> Self {
+        const ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+        let of_account = |file| PathBuf::from(format!("{ACCOUNT}/{file}"));
+        Self {
+            server: String::new(),
+            ca_file: of_account("ca.crt"),
+            token_file: of_account("token"),
+            pods: true,
+            node: None,
+        }
+    }
+}
+
+/// `kubernetes.node`
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Node {
+    /// Who removes the taint.
+    pub mode: NodeMode,
+    /// Its key.
+    pub taint: String,
+    /// Seconds that the agent may be unready before the node is opened all the same; 0 for never.
+    pub fail_open_s: u64,
+    /// Seconds between two looks at the node.
+    pub check_s: u64,
+    /// Seconds after which the condition is written although nothing has changed.
+    pub heartbeat_s: u64,
+    /// Where it is kept since when the agent has been unready.
+    pub state_directory: PathBuf,
+}
+
+impl Default for Node {
+    fn default() -> Self {
+        Self {
+            mode: NodeMode::Own,
+            taint: "monitor/agent-not-ready".to_owned(),
+            fail_open_s: 300,
+            check_s: 15,
+            heartbeat_s: 300,
+            state_directory: PathBuf::from("/run/monitor"),
+        }
+    }
+}
+
+/// `kubernetes.node.mode`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NodeMode {
+    /// The agent.
+    #[default]
+    #[serde(rename = "self")]
+    Own,
+    /// A controller.
+    Condition,
 }

@@ -13,6 +13,7 @@ use std::{
 };
 
 use crate::{
+    kubernetes::settings::{self, Access, Mode, NodeSettings, Settings},
     output::{
         dial::{Dialer, DialerError, Target, TargetError},
         push::{Backoff, Begin, Protocol, SinkOptions},
@@ -114,6 +115,8 @@ pub struct Config {
     pub metrics: Option<SocketAddr>,
     /// Seccomp profiles that are kept on the node.
     pub seccomp_profiles: Option<SeccompProfiles>,
+    /// How the Kubernetes API is asked, and what for.
+    pub kubernetes: Option<Settings>,
 }
 
 /// Seccomp profiles of the node, and where they come from.
@@ -170,8 +173,9 @@ impl Config {
         let metrics = file.metrics.map(|metrics| metrics.listen);
         let seccomp_profiles = file.seccomp_profiles.map(seccomp_profiles).transpose()?;
         let drift_policy = Some(file.drift_policy).filter(|path| !path.as_os_str().is_empty());
+        let kubernetes = file.kubernetes.map(kubernetes).transpose()?;
         let cluster_name = file.cluster_name;
-        Ok(Config { cluster_name, drift_policy, redactor, spool, sinks, serve, metrics, seccomp_profiles })
+        Ok(Config { cluster_name, drift_policy, redactor, spool, sinks, serve, metrics, seccomp_profiles, kubernetes })
     }
 }
 
@@ -263,6 +267,63 @@ fn sink(key: &str, written: file::Sink, directory: &Path) -> Result<SinkOptions,
     })
 }
 
+fn kubernetes(written: file::Kubernetes) -> Result<Settings, ConfigError> {
+    const KEY: &str = "kubernetes";
+    if !cfg!(feature = "kubernetes") {
+        let reason =
+            "this build has no Kubernetes client: build it with --features kubernetes, or leave this section away";
+        return Err(ConfigError::value(KEY, reason));
+    }
+    let server = Some(written.server).filter(|server| !server.is_empty());
+    if server.as_ref().is_some_and(|server| !server.starts_with("https://")) {
+        return Err(ConfigError::value("kubernetes.server", "must begin with https://"));
+    }
+    for (key, path) in [("ca_file", &written.ca_file), ("token_file", &written.token_file)] {
+        if !path.is_absolute() {
+            return Err(ConfigError::value(format!("{KEY}.{key}"), "must be an absolute path"));
+        }
+    }
+    let access = Access { server, ca_file: written.ca_file, token_file: written.token_file };
+    let node = written.node.map(node).transpose()?;
+    if node.is_none() && !written.pods {
+        return Err(ConfigError::value(KEY, "asks for nothing: set pods or node, or leave this section away"));
+    }
+    Ok(Settings { access, watches_pods: written.pods, node })
+}
+
+fn node(written: file::Node) -> Result<NodeSettings, ConfigError> {
+    within("kubernetes.node.check_s", written.check_s, 1, 3600)?;
+    within("kubernetes.node.heartbeat_s", written.heartbeat_s, 10, 86_400)?;
+    within("kubernetes.node.fail_open_s", written.fail_open_s, 0, 86_400)?;
+    if !is_taint_key(&written.taint) {
+        return Err(ConfigError::value(
+            "kubernetes.node.taint",
+            "is no key of a taint, such as monitor/agent-not-ready",
+        ));
+    }
+    if !written.state_directory.is_absolute() {
+        return Err(ConfigError::value("kubernetes.node.state_directory", "must be an absolute path"));
+    }
+    Ok(NodeSettings {
+        mode: match written.mode {
+            file::NodeMode::Own => Mode::Own,
+            file::NodeMode::Condition => Mode::Condition,
+        },
+        taint: written.taint,
+        fail_open: Duration::from_secs(written.fail_open_s),
+        check: Duration::from_secs(written.check_s),
+        heartbeat: Duration::from_secs(written.heartbeat_s),
+        state_directory: written.state_directory,
+    })
+}
+
+/// A qualified name: at most 253 bytes of a DNS name, a slash, and 63 of a name.
+fn is_taint_key(key: &str) -> bool {
+    let (prefix, name) = key.split_once('/').unwrap_or(("d", key));
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    settings::is_node_name(prefix) && (1..=63).contains(&name.len()) && name.bytes().all(is_plain)
+}
+
 fn within(key: &str, value: u64, least: u64, most: u64) -> Result<(), ConfigError> {
     let good = (least..=most).contains(&value);
     good.then_some(()).ok_or_else(|| ConfigError::value(key, format!("{value} is not between {least} and {most}")))
@@ -323,6 +384,31 @@ mod tests {
         assert!(text.contains("lisen") && text.contains("line 2"), "{text}");
     }
 
+    #[cfg(not(feature = "kubernetes"))]
+    #[test]
+    fn a_build_without_the_client_refuses_what_it_cannot_do() {
+        assert!(error("kubernetes: {}").contains("kubernetes: this build has no Kubernetes client"));
+    }
+
+    #[cfg(feature = "kubernetes")]
+    #[test]
+    fn the_kubernetes_section_has_defaults_and_bounds() {
+        let settings = resolve("kubernetes: {node: {mode: condition}}").unwrap().kubernetes.unwrap();
+        assert!(settings.watches_pods && settings.access.server.is_none());
+        assert_eq!(settings.node.unwrap().mode, Mode::Condition);
+        for (text, key) in [
+            ("{server: 'http://10.0.0.1'}", "kubernetes.server: must begin with https://"),
+            ("{token_file: token}", "kubernetes.token_file: must be an absolute path"),
+            ("{pods: false}", "kubernetes: asks for nothing"),
+            ("{node: {check_s: 0}}", "kubernetes.node.check_s: 0 is not between 1 and 3600"),
+            ("{node: {taint: 'a/b/c'}}", "kubernetes.node.taint"),
+            ("{node: {taint: ''}}", "kubernetes.node.taint"),
+            ("{node: {state_directory: run}}", "kubernetes.node.state_directory"),
+        ] {
+            assert!(error(&format!("kubernetes: {text}")).contains(key), "{text}");
+        }
+    }
+
     #[test]
     fn the_file_that_ships_is_read_and_says_what_the_defaults_are() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/monitor.yaml");
@@ -352,5 +438,7 @@ mod tests {
         let profiles = all.seccomp_profiles.unwrap();
         let of_from = parse(&format!("seccomp_profiles: {{from: {}}}", profiles.from.display())).unwrap();
         assert_eq!(of_from.seccomp_profiles, Some(profiles), "the example shows the defaults");
+        let shown = file::Kubernetes { node: Some(file::Node::default()), ..file::Kubernetes::default() };
+        assert_eq!(all.kubernetes, Some(shown), "what is shown are the defaults");
     }
 }
