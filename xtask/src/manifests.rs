@@ -39,6 +39,19 @@ const GOOD: &[(&str, &str, bool)] = &[
             "extraVolumes": [{"name": "x", "emptyDir": {}}], "extraVolumeMounts": [{"name": "x", "mountPath": "/x"}]}"#,
         true,
     ),
+    ("kubernetes", r#"{"kubernetes": {"enabled": true}}"#, true),
+    (
+        "node-taint",
+        r#"{"kubernetes": {"enabled": true, "node": {"enabled": true}}, "networkPolicy": {"enabled": true},
+            "imagePullSecrets": [{"name": "registry"}]}"#,
+        true,
+    ),
+    (
+        "node-condition",
+        r#"{"kubernetes": {"enabled": true, "node": {"enabled": true, "mode": "condition", "failOpenSeconds": 0,
+            "admissionPolicy": false, "releaseOnUninstall": false}}}"#,
+        true,
+    ),
     ("no-account", r#"{"serviceAccount": {"create": false, "name": "other"}, "fullnameOverride": "security"}"#, true),
     (
         "seccomp-profiles",
@@ -63,6 +76,8 @@ const BAD: &[(&str, &str)] = &[
     ("seccomp-nothing", r#"{"seccompProfiles": {"enabled": true}}"#),
     ("seccomp-both", r#"{"seccompProfiles": {"enabled": true, "configMap": "a", "profiles": {"a.json": "{}"}}}"#),
     ("seccomp-name", r#"{"seccompProfiles": {"enabled": true, "profiles": {".a.json": "{}"}}}"#),
+    ("node-mode", r#"{"kubernetes": {"node": {"mode": "other"}}}"#),
+    ("taint-key", r#"{"kubernetes": {"node": {"taint": "a b"}}}"#),
     ("rules-name", r#"{"rules": {"custom": {"mine.txt": ""}}}"#),
 ];
 

@@ -47,6 +47,15 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- if include "monitor.keepsProfiles" . }}
 {{- $_ := set $config "seccomp_profiles" (dict "from" "/etc/monitor-seccomp" "root" "/host/var/lib/kubelet/seccomp") }}
 {{- end }}
+{{- if .Values.kubernetes.enabled }}
+{{- $kubernetes := dict "pods" true }}
+{{- with .Values.kubernetes.node }}
+{{- if .enabled }}
+{{- $_ := set $kubernetes "node" (dict "mode" .mode "taint" .taint "fail_open_s" (int .failOpenSeconds)) }}
+{{- end }}
+{{- end }}
+{{- $_ := set $config "kubernetes" $kubernetes }}
+{{- end }}
 {{- toYaml (mergeOverwrite $config (deepCopy .Values.config)) }}
 {{- end }}
 
