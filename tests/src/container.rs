@@ -128,6 +128,17 @@ impl Container {
         Self::new(runtime, &["/bin/sh", "-euc", script], profile)
     }
 
+    /// The same in a pod that somebody else has named.
+    pub fn script_in(pod_uid: &str, script: &str) -> Result<Self> {
+        let runtime = Runtime::any();
+        let mut container = Self::empty(runtime)?;
+        pod_uid.clone_into(&mut container.pod_uid);
+        fs::create_dir(container.lower())?;
+        image(&container.lower()).context("cannot make the image")?;
+        container.configure(&container.config(&["/bin/sh", "-euc", script], None))?;
+        Ok(container)
+    }
+
     /// The same on top of a root file system, which it sees and cannot change.
     #[must_use]
     pub fn over(mut self, base: &Path) -> Self {

@@ -7,6 +7,7 @@
 //! - [`container`]: OCI containers on an overlay root, by runc and crun; [`seccomp`]: their profiles; [`workload`]: what runs inside.
 //! - [`agent`]: the agent binary; [`subscriber`]: a gRPC client; [`finding`]: one comparable form of a finding.
 //! - [`capture`]: where the records of a capture file begin and end.
+//! - [`cluster`]: a Kubernetes API server and its etcd.
 //! - [`containerd`]: a containerd that only makes specs.
 //! - [`libseccomp`]: the real library and the real kernel, as judges of seccomp profiles.
 //! - [`fuzz`]: the parsers of hostile bytes, and what is promised of them.
@@ -17,6 +18,7 @@ pub mod agent;
 pub mod capture;
 pub mod cgroup;
 pub mod clock;
+pub mod cluster;
 pub mod container;
 pub mod containerd;
 pub mod cri;

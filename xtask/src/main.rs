@@ -4,6 +4,7 @@
 
 mod bench;
 mod build;
+mod cluster;
 mod cmd;
 mod conformance;
 mod demo;
@@ -53,6 +54,8 @@ enum Command {
     Bench(bench::Args),
     /// Boot other kernels under QEMU, load the programs there and run live tests
     Kernels(kernels::Args),
+    /// Start a real Kubernetes API server and run the tests of the agent against it; builds the server the first time
+    Cluster(cluster::Args),
     /// Replay captures and compare the alerts with those that Falco gave
     Conformance(conformance::Args),
     /// Make the tables of event names from the facts about Falco's event schema
@@ -75,6 +78,7 @@ fn main() -> ExitCode {
         Command::Tidy => tidy::run(),
         Command::Bench(args) => bench::run(&args),
         Command::Kernels(args) => kernels::run(&args),
+        Command::Cluster(args) => cluster::run(&args),
         Command::Conformance(args) => conformance::run(&args),
         Command::Tables(args) => tables::run(&args),
         Command::Manifests(args) => manifests::run(&args),

@@ -143,7 +143,7 @@ fn runner_variable() -> String {
 
 /// The program that the test containers run: static, by rustc alone, because images hold nothing else and cargo would
 /// build every dependency of the tests a second time for it.
-fn workload() -> Result<PathBuf> {
+pub(crate) fn workload() -> Result<PathBuf> {
     let directory = repository::target().join("workload");
     fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
     let binary = directory.join("static-workload");

@@ -38,6 +38,8 @@ pub(crate) enum Group {
     Build,
     /// To run the tests.
     Test,
+    /// To run them against a Kubernetes API server, which is built first.
+    Cluster,
 }
 
 /// Installs everything, or only looks.

@@ -62,6 +62,8 @@ pub(super) static NEEDS: &[Need] = &[
     Need { name: "containerd", group: Group::Test, source: Source::Packages(&["containerd"]), found: containerd },
     Need { name: "prometheus", group: Group::Test, source: Source::Packages(&["prometheus"]), found: promtool },
     Need { name: "openssl", group: Group::Test, source: Source::Packages(&["openssl"]), found: openssl },
+    Need { name: "etcd", group: Group::Cluster, source: Source::Packages(&["etcd-server"]), found: etcd },
+    Need { name: "go", group: Group::Cluster, source: Source::Packages(&["golang-1.19-go"]), found: go },
     Need { name: "programs", group: Group::Test, source: Source::Programs, found: programs::found },
     Need { name: "gRPC peers", group: Group::Test, source: Source::Python, found: python::found },
 ];
@@ -117,6 +119,15 @@ fn qemu() -> Option<String> {
 fn promtool() -> Option<String> {
     let version = Cmd::new("promtool").arg("--version").probe()?;
     Some(version.lines().next().unwrap_or_default().to_owned())
+}
+
+fn etcd() -> Option<String> {
+    Cmd::new("etcd").arg("--version").probe().and_then(|text| text.lines().next().map(str::to_owned))
+}
+
+/// The newest compiler that Debian has for the source of kube-apiserver.
+fn go() -> Option<String> {
+    Cmd::new("/usr/lib/go-1.19/bin/go").arg("version").probe()
 }
 
 fn openssl() -> Option<String> {
