@@ -165,8 +165,8 @@ impl Walk {
         self.take(subject.0);
     }
 
-    /// Goes up from a file, or a directory, to the task's root, and takes what kind of file it is. The subject so far; none where the way has more than 24 steps
-    /// or does not lead there.
+    /// Goes up from a file, or a directory, to the task's root, and takes what kind of file it is. The subject so far; none where
+    /// the way has more than 24 steps or does not lead there.
     #[inline(always)]
     pub fn up(self, from: Path, root: Path) -> Subject {
         set!(self, is_complete, 0);

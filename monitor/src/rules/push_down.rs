@@ -5,9 +5,9 @@
 //!
 //! - for each event type by the [`Outcome`]: whether it failed, and for what it opened a file. The programs know these numbers, so
 //!   calls that no rule can match are left out before anything of them is read ([`wanted`](mod@wanted));
-//! - by the path and the flags of a file that was opened, or by the name that was given where that failed. What is left is compiled as rules are ([`Subjects`]), and the agent
-//!   asks it of each file once; what comes to nothing the programs leave out from then on
-//!   ([`Subject`](monitor_ebpf::subject::Subject)).
+//! - by the path and the flags of a file that was opened, or by the name that was given where that failed. What is left is
+//!   compiled as rules are ([`Subjects`]), and asked of what is opened more than once; where it comes to nothing the programs
+//!   leave that out from then on ([`Subject`](monitor_ebpf::subject::Subject)).
 
 use std::{ops::ControlFlow, sync::Arc};
 
