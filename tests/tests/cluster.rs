@@ -307,6 +307,33 @@ fn the_condition_says_ready_and_the_startup_taint_goes_each_time_that_it_comes()
 }
 
 #[test]
+fn the_node_stays_closed_until_its_seccomp_profiles_are_there() -> Result<()> {
+    if !can_run_live_with(tests::container::Runtime::any()) {
+        return Ok(());
+    }
+    let place = Place::new()?;
+    place.install(&json!({"kubernetes": {"enabled": true, "node": {"enabled": true}}}))?;
+    place.cluster.node(NODE, &[(TAINT, "NoSchedule")])?;
+    let (from, root) = (place.shown("profiles"), place.shown("kubelet"));
+    let profiles = format!("seccomp_profiles: {{from: {from}, root: {root}, look_every_s: 1}}\n");
+    let agent = place.agent(&place.configure(&(place.node_section("") + &profiles))?)?;
+    let says = |what: &str| {
+        let condition = place.cluster.condition(NODE, "MonitorReady")?;
+        Ok(condition.is_some_and(|condition| text(&condition, "/message").starts_with(what)))
+    };
+    wait("the profiles are missed", || says("seccomp_profiles: "))?;
+    thread::sleep(Duration::from_secs(3));
+    assert_eq!(place.cluster.taints(NODE)?, [TAINT], "the agent runs, but pods may need a profile");
+    fs::create_dir(&from)?;
+    place.write("profiles/web.json", r#"{"defaultAction": "SCMP_ACT_ALLOW"}"#)?;
+    wait("the taint is gone", || Ok(place.cluster.taints(NODE)?.is_empty()))?;
+    ensure!(place.path("kubelet/monitor/web.json").exists(), "the profile is not there");
+    wait("ready", || says("the node is watched"))?;
+    agent.stop()?;
+    Ok(())
+}
+
+#[test]
 fn in_the_mode_condition_the_taint_is_left_to_a_controller() -> Result<()> {
     if !can_run_live_with(tests::container::Runtime::any()) {
         return Ok(());

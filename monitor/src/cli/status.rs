@@ -94,8 +94,26 @@ pub(super) struct AgentStatus {
     kubernetes: OnceLock<Arc<kubernetes::status::Status>>,
 }
 
+/// Names of parts.
+const PROFILES: &str = "seccomp_profiles";
+const FLOW: &str = "flow";
+const SPOOL: &str = "spool";
+
 /// What has to be well before pods may come to the node, in this order. A part that is not there is not waited for.
-const GATES: [&str; 4] = ["profiles", SENSOR_SERVICE, "flow", "spool"];
+const GATES: [&str; 4] = [PROFILES, SENSOR_SERVICE, FLOW, SPOOL];
+
+/// The first gate that is not open, and why.
+fn closed_gate(parts: &[Part]) -> Option<String> {
+    GATES.iter().find_map(|gate| {
+        let why = parts.iter().find(|part| part.name == *gate)?.why.as_ref()?;
+        Some(format!("{gate}: {why}"))
+    })
+}
+
+/// The node's seccomp profiles: pods wait for them, probes do not.
+fn profiles_part(profiles: ProfilesStatus) -> Part {
+    Part { name: PROFILES.to_owned(), why: profiles.failing, needed: false, vital: false }
+}
 
 impl AgentStatus {
     /// At the start.
@@ -236,11 +254,7 @@ impl AgentStatus {
 
     /// What keeps the agent from being ready.
     pub(super) fn why_not_ready(&self) -> Option<String> {
-        let parts = self.parts();
-        GATES.iter().find_map(|gate| {
-            let why = parts.iter().find(|part| part.name == *gate)?.why.as_ref()?;
-            Some(format!("{gate}: {why}"))
-        })
+        closed_gate(&self.parts())
     }
 
     /// The rules in use.
@@ -305,11 +319,10 @@ impl Status for AgentStatus {
         let mut parts = vec![self.sensor_part(), self.flow_part()];
         if let Some(spool) = self.spool() {
             let why = spool.failing.map(|why| format!("the disk cannot be written: {why}"));
-            parts.push(Part { name: "spool".to_owned(), why, needed: false, vital: false });
+            parts.push(Part { name: SPOOL.to_owned(), why, needed: false, vital: false });
         }
         if let Some(profiles) = self.profiles() {
-            let name = "seccomp_profiles".to_owned();
-            parts.push(Part { name, why: profiles.failing, needed: false, vital: false });
+            parts.push(profiles_part(profiles));
         }
         for (sink, told) in self.sinks().iter().zip(self.outputs.sink_statuses()) {
             let why = sink.failing_for().map(|failing| format!("for {} s: {}", failing.as_secs(), told.failing));
@@ -336,6 +349,24 @@ impl AgentStatus {
     fn flow_part(&self) -> Part {
         let silent = self.seen.lock().unwrap_or_else(PoisonError::into_inner).elapsed();
         let why = (silent > MAX_SILENCE).then(|| format!("no record has been looked for in {} s", silent.as_secs()));
-        Part { name: "flow".to_owned(), why, needed: true, vital: true }
+        Part { name: FLOW.to_owned(), why, needed: true, vital: true }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn profiles_that_are_not_there_keep_the_node_closed_before_anything_else_does() {
+        let profiles = |failing: Option<&str>| {
+            profiles_part(ProfilesStatus { failing: failing.map(str::to_owned), ..ProfilesStatus::default() })
+        };
+        let spool = || Part { name: SPOOL.to_owned(), why: Some("full".into()), needed: false, vital: false };
+        let sink = || Part { name: "sink/a".to_owned(), why: Some("away".into()), needed: false, vital: false };
+        let both = closed_gate(&[spool(), profiles(Some("no file"))]);
+        assert_eq!(both.as_deref(), Some("seccomp_profiles: no file"));
+        assert_eq!(closed_gate(&[sink(), profiles(None), spool()]).as_deref(), Some("spool: full"));
+        assert_eq!(closed_gate(&[sink(), profiles(None)]), None);
     }
 }
